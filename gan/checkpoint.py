@@ -1,0 +1,156 @@
+"""Checkpoints that are whole or absent: safetensors and JSON, checksummed, renamed into place, never pickled.
+
+CHECKPOINTS/iteration-00012000/NAME.safetensors …   one file per group of tensors
+                               state.json           everything that is not a tensor
+                               manifest.json        size and SHA-256 of the other files, and of itself
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from gan.errors import RunError
+from gan.telemetry.console import say
+
+TensorGroups = dict[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`tensors`: group → name → CPU tensor; `state`: JSON values, among them "iteration"."""
+
+    path: Path
+    tensors: TensorGroups
+    state: dict[str, Any]
+
+
+def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, Any], keep: int) -> Path:
+    """Write a checkpoint for `iteration`, then remove all but the newest `keep`. Call it on one process only.
+
+    Each file reaches the disk before the manifest, the manifest before the rename, the rename before anything older
+    is removed. A crash at any moment leaves the earlier checkpoints as they were.
+    """
+    target = folder / f"iteration-{iteration:08d}"
+    unfinished = folder / f".unfinished-{target.name}"
+    for leftover in folder.glob(".unfinished-*"):
+        shutil.rmtree(leftover)
+    unfinished.mkdir(parents=True)
+    try:
+        contents = {f"{name}.safetensors": to_bytes(group) for name, group in tensors.items()}
+        contents["state.json"] = json.dumps({**state, "iteration": iteration}, indent=1).encode()
+        contents["manifest.json"] = manifest_of(contents)
+        for name, content in contents.items():
+            write_durably(unfinished / name, content)
+        flush_folder(unfinished)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    if target.exists():
+        remove(target)
+    unfinished.rename(target)
+    flush_folder(folder)
+    for old in listed(folder)[keep:]:
+        remove(old)
+    return target
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint, every byte checked. Raises RunError, saying which file is missing or damaged."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        if manifest["sha256"] != checksum_of_files(manifest["files"]):
+            raise RunError(f"{path}/manifest.json is damaged")
+        contents = {name: (path / name).read_bytes() for name in manifest["files"]}
+        for name, content in contents.items():
+            if hashlib.sha256(content).hexdigest() != manifest["files"][name]["sha256"]:
+                raise RunError(f"{path}/{name} is damaged")
+        state = json.loads(contents.pop("state.json"))
+        tensors = {Path(name).stem: safetensors.torch.load(content) for name, content in contents.items()}
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise RunError(f"{path} is not a whole checkpoint ({error})") from None
+    return Checkpoint(path, tensors, state)
+
+
+def load_newest(folder: Path) -> Checkpoint | None:
+    """The newest intact checkpoint in `folder`, or None. Damaged ones are named, renamed damaged-… and kept."""
+    for path in listed(folder):
+        try:
+            return load(path)
+        except RunError as error:
+            aside = path.with_name(f"damaged-{path.name}")
+            say(f"Skipping a checkpoint: {error}; it is kept as {aside.name}.")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+    return None
+
+
+def listed(folder: Path) -> list[Path]:
+    """Finished checkpoints, newest first."""
+    return sorted(folder.glob("iteration-*"), key=lambda path: path.name, reverse=True)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    """The optimizer's state as 'parameter.key' → tensor; hyperparameters come from the config, not from here."""
+    named = module.named_parameters()
+    return {f"{name}.{key}": value for name, parameter in named for key, value in optimizer.state[parameter].items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave, each in its parameter's memory format, which fused kernels rely on."""
+    parameters = dict(module.named_parameters())
+    position = {name: index for index, name in enumerate(parameters)}
+    state: dict[int, dict[str, Tensor]] = {}
+    for full_name, value in tensors.items():
+        name, _, key = full_name.rpartition(".")
+        if value.shape == parameters[name].shape:
+            value = torch.empty_like(parameters[name]).copy_(value)
+        state.setdefault(position[name], {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def to_bytes(group: dict[str, Tensor]) -> bytes:
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in group.items()})
+
+
+def manifest_of(contents: dict[str, bytes]) -> bytes:
+    files = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in contents.items()
+    }
+    return json.dumps({"files": files, "sha256": checksum_of_files(files)}, indent=1).encode()
+
+
+def checksum_of_files(files: dict[str, dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Rename first, so that a half-deleted checkpoint is never taken for a whole one."""
+    doomed = path.with_name(f".unfinished-old-{path.name}")
+    path.rename(doomed)
+    shutil.rmtree(doomed)

@@ -1,0 +1,52 @@
+"""The commands: train.py, and `gan` with its subcommands."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import tyro
+
+from gan.config import parse, plain_refusals
+from gan.errors import UserFault
+from gan.sample import write_samples
+
+
+def guarded(command: Callable[[], None]) -> int:
+    """Run a command; a fault the user can act on becomes one sentence and an exit status."""
+    try:
+        command()
+    except UserFault as fault:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {fault}", file=sys.stderr, flush=True)
+        return fault.exit_status
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from the newest checkpoint.", file=sys.stderr, flush=True)
+        return 130
+    return 0
+
+
+def train(arguments: list[str]) -> int:
+    """What train.py does: flags → Config → a run. Returns the exit status."""
+
+    def run() -> None:
+        config = parse(arguments)
+        from gan.trainer import train  # after the flags are known to be right: this import takes seconds
+
+        train(config)
+
+    return guarded(run)
+
+
+def main() -> int:
+    """The `gan` command."""
+
+    def run() -> None:
+        with plain_refusals():
+            tyro.extras.subcommand_cli_from_dict(
+                {"sample": write_samples},
+                prog="gan",
+                description="What to do with a trained run. Training itself: accelerate launch train.py",
+                config=(tyro.conf.FlagConversionOff,),
+            )
+
+    return guarded(run)

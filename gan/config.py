@@ -1,0 +1,320 @@
+"""Every setting of a run: a field here is a flag on the command line and a key in a recipe.
+
+A recipe is a file of saved flags. It goes through the same parser as the command line, which has the last word.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+import yaml
+from PIL import ImageColor
+from tyro.constructors import PrimitiveConstructorSpec
+
+from gan.data.pixels import BACKGROUND, FITS
+from gan.errors import UsageError, suggestion
+from gan.networks import NETWORKS
+from gan.objectives import LOSSES
+
+RECIPES = Path(__file__).parent / "recipes"
+DTYPES = ("float32", "float64")
+WANDB_MODES = ("auto", "online", "offline", "disabled")
+
+
+def one_of(names: Collection[str]) -> PrimitiveConstructorSpec[str]:
+    """A flag whose value is one of `names`; anything else is answered with the nearest of them."""
+
+    def parse(words: list[str]) -> str:
+        if words[0] in names:
+            return words[0]
+        raise ValueError(f"{words[0]!r} is not one of {', '.join(names)}{suggestion(words[0], names)}")
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(names) + "}",
+        instance_from_str=parse,
+        is_instance=lambda value: value in names,
+        str_from_instance=lambda value: [value],
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    network: Annotated[str, one_of(NETWORKS)] = "dcgan"
+    """Which pair of networks."""
+    z_dim: int = 100
+    """Numbers in one latent z."""
+    width: int = 64
+    """Channels at 32×32; 8 times as many at 4×4, half as many at 64×64."""
+    norm_first: bool = False
+    """BatchNorm in D's first block too (the DCGAN paper advises against it)."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    loss: Annotated[str, one_of(LOSSES)] = "non-saturating"
+    """What the players minimise."""
+
+
+@dataclass(frozen=True)
+class AdamConfig:
+    lr: float = 2e-4
+    """Learning rate."""
+    beta1: float = 0.5
+    """Decay of the mean of the gradients."""
+    beta2: float = 0.999
+    """Decay of the mean of their squares."""
+
+
+@dataclass(frozen=True)
+class EmaConfig:
+    decay: float = 0.999
+    """Weight of the past in the average of G's weights, per iteration; 0 turns averaging off."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    fit: Annotated[str, one_of(FITS)] = "crop"
+    """How an image becomes square: crop (short side, then the centre), squash, or pad with the background."""
+    background: str = BACKGROUND
+    """Colour behind transparent pixels and padding: a CSS name or #rrggbb."""
+    max_rejected: float = 0.01
+    """Stop when more than this share of the files cannot be read."""
+    workers: int = 0
+    """Threads that decode images while packing; 0 is one per CPU core."""
+    cache: Path | None = None
+    """Where packs and downloads are kept; by default gan/ in $XDG_CACHE_HOME or ~/.cache."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every: int = 1000
+    """Iterations between checkpoints; one more is saved at the end."""
+    keep: int = 3
+    """How many of the newest checkpoints stay; at least 2."""
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    wandb: Annotated[str, one_of(WANDB_MODES)] = "auto"
+    """auto is online when logged in, else offline."""
+    project: str = "gan"
+    """Weights & Biases project."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train a GAN on a folder of images."""
+
+    recipe: str = "quickstart"
+    """Name of a built-in recipe, or a .yaml file of saved flags."""
+    data: str = "sprites"
+    """A folder, a .zip, torchvision:NAME, or sprites."""
+    out: Path | None = None
+    """Run folder; by default runs/RECIPE-DATA-HASH, the same for the same settings."""
+    resolution: int = 64
+    """Side of the square images in pixels: a power of two from 16 to 512."""
+    channels: int = 3
+    """1 grey, 3 RGB, 4 RGB with alpha."""
+    batch_size: int = 128
+    """Images per update, over all processes together."""
+    epochs: float | None = None
+    """Length as passes over the images. Give one of epochs, kimg, iterations; by default the recipe's."""
+    kimg: float | None = None
+    """Length in thousands of images shown."""
+    iterations: int | None = None
+    """Length in updates of G."""
+    seed: int = 0
+    """Every random number of the run follows from it."""
+    resume: str = "auto"
+    """auto goes on from the newest intact checkpoint in the run folder, never starts anew, or a checkpoint's folder."""
+    log_every: int = 50
+    """Iterations between log entries."""
+    sample_every: int = 500
+    """Iterations between sample grids."""
+    dtype: Annotated[str, one_of(DTYPES)] = "float32"
+    """Precision of the weights; float64 is for proofs. Mixed precision is set by accelerate launch."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optim_d: AdamConfig = field(default_factory=AdamConfig)
+    optim_g: AdamConfig = field(default_factory=AdamConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    data_options: DataOptions = field(default_factory=DataOptions)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
+
+
+LENGTHS = ("epochs", "kimg", "iterations")
+FREE = {
+    *("recipe", "data", "out", "resume", "log-every", "sample-every", *LENGTHS, "checkpoint", "track"),
+    *("data-options.max-rejected", "data-options.workers", "data-options.cache"),
+}
+"""Settings and groups that may change between a stop and a resume: they decide what is recorded and how
+long the run is, not the path it takes. (What the images are is compared by the pack's content, not by its place.)"""
+
+
+POSITIVE = 1e-9
+LEAST = {
+    **{"epochs": POSITIVE, "kimg": POSITIVE, "iterations": 1, "batch-size": 2, "seed": 0},
+    **{"log-every": 1, "sample-every": 1, "checkpoint.every": 1, "checkpoint.keep": 2},
+    **{"model.z-dim": 1, "model.width": 1, "ema.decay": 0, "optim-d.lr": 0, "optim-g.lr": 0},
+    **{"data-options.workers": 0, "data-options.max-rejected": 0},
+}
+MOST = {"ema.decay": 1, "data-options.max-rejected": 1, "optim-d.beta1": 1, "optim-g.beta1": 1}
+RESOLUTIONS = (16, 32, 64, 128, 256, 512)
+
+
+def flags(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting as (flag without its dashes, value), nested groups joined by dots."""
+    for part in dataclasses.fields(config):
+        value, name = getattr(config, part.name), prefix + part.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            yield from flags(value, name + ".")
+        else:
+            yield name, value
+
+
+FLAGS = [name for name, _ in flags(Config())]
+
+
+def trajectory(config: Config) -> dict[str, Any]:
+    """The settings that decide the path of a run: equal dictionaries (and images) mean equal weights."""
+    return {name: value for name, value in flags(config) if not {name, name.partition(".")[0]} & FREE}
+
+
+def parse(arguments: list[str]) -> Config:
+    """Command line → Config: the defaults, then the recipe, then the flags given. Raises UsageError."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--recipe", nargs="?", default=Config.recipe)
+    recipe = read_recipe(finder.parse_known_args(arguments)[0].recipe or Config.recipe)
+    config = parse_flags(arguments, dataclasses.replace(recipe, epochs=None, kimg=None, iterations=None))
+    if all(getattr(config, name) is None for name in LENGTHS):
+        config = dataclasses.replace(config, **{name: getattr(recipe, name) for name in LENGTHS})
+    check(config)
+    return dataclasses.replace(config, out=config.out or default_out(config))
+
+
+def read_recipe(recipe: str) -> Config:
+    """The settings of a built-in recipe (by name) or of a .yaml file."""
+    built_in = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    path = built_in.get(recipe, Path(recipe))
+    if recipe not in built_in and path.suffix not in (".yaml", ".yml"):
+        known = ", ".join(built_in)
+        raise UsageError(
+            f"unknown recipe {recipe!r}{suggestion(recipe, built_in)} Built in: {known}; or give a .yaml file."
+        )
+    try:
+        settings = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read the recipe {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise UsageError(f"the recipe {path} must be a list of settings such as 'resolution: 64'")
+    words = [word for name, value in flatten(settings) if value is not None for word in (f"--{name}", str(value))]
+    try:
+        return parse_flags(words, Config())
+    except UsageError as error:
+        raise UsageError(f"in the recipe {path}: {error}") from None
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """{'model': {'width': 64}} → ('model.width', 64)."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + str(name), value
+
+
+def parse_flags(words: list[str], default: Config) -> Config:
+    """tyro's parser, with the nearest match for a flag that does not exist."""
+    for word in words:
+        flag, known = word.partition("=")[0].replace("_", "-"), [f"--{name}" for name in FLAGS]
+        if flag.startswith("--") and flag not in [*known, "--help"]:
+            raise UsageError(f"unknown flag {flag}{suggestion(flag, known)} See --help.")
+    with plain_refusals():
+        return tyro.cli(Config, args=words, default=default, config=(tyro.conf.FlagConversionOff,))
+
+
+@contextlib.contextmanager
+def plain_refusals() -> Iterator[None]:
+    """tyro's framed error messages inside become a UsageError of one sentence."""
+    panel = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(panel):
+            yield
+    except SystemExit as stop:
+        if not stop.code:
+            raise  # --help was asked for and has been printed
+        raise UsageError(first_sentence(panel.getvalue())) from None
+
+
+def first_sentence(panel: str) -> str:
+    """The text of tyro's framed message down to its first rule, as one line."""
+    lines = []
+    for line in panel.splitlines()[1:]:
+        text = line.strip("│ ╰╯")
+        if not text.strip("─"):
+            break
+        lines.append(text)
+    sentence = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", " ".join(lines))
+    return re.sub(r"(?:could not convert.*: |no type matching.*\[)('.*')\]?\.?", r"\1 is not a number", sentence)
+
+
+def check(config: Config) -> None:
+    """Refuse, with a sentence each, the values no run can work with. Raises UsageError."""
+    given = [f"--{name}" for name in LENGTHS if getattr(config, name) is not None]
+    if len(given) != 1:
+        raise UsageError(
+            f"give exactly one length, --epochs, --kimg or --iterations; here: {' and '.join(given) or 'none'}."
+        )
+    side = config.resolution
+    if side not in RESOLUTIONS:
+        nearest = min(RESOLUTIONS, key=lambda allowed: abs(allowed - side))
+        raise UsageError(f"--resolution {side} is not a power of two from 16 to 512; the nearest is {nearest}.")
+    if config.channels not in (1, 3, 4):
+        raise UsageError(f"--channels {config.channels}: choose 1 (grey), 3 (RGB) or 4 (RGB with alpha).")
+    try:
+        ImageColor.getrgb(config.data_options.background)
+    except ValueError:
+        raise UsageError(
+            f"--data-options.background {config.data_options.background!r} is no colour; try white or #ffffff."
+        ) from None
+    for name, value in flags(config):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{name} {value} must be a finite number.")
+        if value is not None and value < LEAST.get(name, value):
+            bound = "above 0" if LEAST[name] == POSITIVE else f"at least {LEAST[name]}"
+            raise UsageError(f"--{name} {value} must be {bound}.")
+        if value is not None and value > MOST.get(name, value):
+            raise UsageError(f"--{name} {value} must be at most {MOST[name]}.")
+
+
+def default_out(config: Config) -> Path:
+    """runs/RECIPE-DATA-HASH. The same command comes back to the same folder, and so goes on where it stopped."""
+    path = {**trajectory(config), "data": config.data}
+    digest = hashlib.sha256(json.dumps(path, sort_keys=True).encode()).hexdigest()[:6]
+    return Path("runs") / f"{Path(config.recipe).stem}-{Path(config.data.replace(':', '-')).stem}-{digest}"
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the settings as a recipe: `--recipe RUN/config.yaml` repeats the run (in its own folder)."""
+    nested: dict[str, Any] = {}
+    for name, value in flags(config):
+        if name in ("out", "resume") or value is None:
+            continue
+        *groups, key = name.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[key] = str(value) if isinstance(value, Path) else value
+    path.write_text(yaml.safe_dump(nested, sort_keys=False))

@@ -1,0 +1,33 @@
+"""Pack → training batches: which rows, gathered, moved and scaled to [−1, 1]."""
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from gan.networks import Images
+from gan.randomness import image_order
+
+
+class Batches:
+    """This process' share of every global batch, as a function of the position in the training stream."""
+
+    def __init__(self, images: np.ndarray, batch_size: int, seed: int, rank: int, processes: int,
+                 device: torch.device, dtype: torch.dtype):  # fmt: skip
+        self.images, self.batch_size, self.seed = images, batch_size, seed
+        share = batch_size // processes
+        self.rows = slice(rank * share, (rank + 1) * share)
+        self.device, self.dtype = device, dtype
+
+    def at(self, position: int) -> Images:
+        """The images at positions position … position + batch_size − 1, this process' rows of them."""
+        order = image_order(self.seed, len(self.images), position, self.batch_size)[self.rows]
+        pixels = torch.from_numpy(self.images[order])
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
+        return [to_unit_range(pixels.to(self.device), self.dtype)]
+
+
+def to_unit_range(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    """uint8 (N, H, W, C) → floating (N, C, H, W) in [−1, 1], a channels-last view: no pixel moves."""
+    return rearrange(pixels, "n h w c -> n c h w").to(dtype).div_(127.5).sub_(1)

@@ -1,0 +1,99 @@
+"""The run folder: where everything a run leaves behind has its place."""
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan import config as configuration
+from gan.config import Config
+from gan.errors import UsageError
+from gan.telemetry.console import say
+
+CONTENTS = ("config.yaml", "environment.json", "log.jsonl", "status.json", "checkpoints", "samples", "wandb")
+
+
+class RunFolder:
+    """Paths below `--out`, and the small files that say what the run is and how it stands."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoints, self.samples = path / "checkpoints", path / "samples"
+        self.log, self.status = path / "log.jsonl", path / "status.json"
+
+    def create(self) -> None:
+        """Make the folders. Raises UsageError when nothing can be written there."""
+        try:
+            for folder in (self.path, self.checkpoints, self.samples):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to the run folder {self.path}: {error.strerror}. Choose another with --out."
+            ) from None
+
+    def set_aside(self) -> None:
+        """Move a former run's files to previous-1/, previous-2/, …, so that a new record can start and none is lost."""
+        present = [self.path / name for name in CONTENTS if (self.path / name).exists()]
+        if not any(self.checkpoints.glob("iteration-*")):
+            return
+        number = 1 + sum(1 for _ in self.path.glob("previous-*"))
+        aside = self.path / f"previous-{number}"
+        aside.mkdir()
+        for item in present:
+            item.rename(aside / item.name)
+        say(f"The run that was in {self.path} is now in {aside}.")
+
+    def describe(self, config: Config, facts: dict[str, Any]) -> None:
+        """Write config.yaml and environment.json."""
+        configuration.save(config, self.path / "config.yaml")
+        (self.path / "environment.json").write_text(json.dumps({**environment(), **facts}, indent=1))
+
+    def write_status(self, state: str, iteration: int, **details: Any) -> None:
+        """`state` is running, preempted, finished or failed. Replaced in one step: a reader never sees half of it."""
+        fresh = self.path / ".status.json"
+        fresh.write_text(json.dumps({"state": state, "iteration": iteration, **details}))
+        fresh.replace(self.status)
+
+    def rewind_log(self, iteration: int) -> None:
+        """Drop log lines past `iteration`: they are about to be written again."""
+        if not self.log.exists():
+            return
+        kept = []
+        for line in self.log.read_text().splitlines():
+            try:
+                if json.loads(line)["iteration"] <= iteration:
+                    kept.append(line + "\n")
+            except ValueError:  # a line cut short by a crash
+                continue
+        fresh = self.path / ".log.jsonl"
+        fresh.write_text("".join(kept))
+        fresh.replace(self.log)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware. No environment variables: they may hold secrets."""
+    packages = ("torchvision", "accelerate", "wandb", "numpy", "pillow")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "torch": torch.__version__,
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "machine": platform.platform(),
+        "commit": git_commit(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this code, where it is a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,57 @@
+"""Draw images from a trained run."""
+
+from pathlib import Path
+
+import torch
+import tyro
+from torch import Tensor
+
+from gan import checkpoint
+from gan.config import read_recipe
+from gan.errors import UsageError
+from gan.networks import NETWORKS
+from gan.randomness import latents
+from gan.telemetry.grids import grid, to_uint8, write_picture
+
+BATCH = 64
+
+
+@torch.no_grad()
+def sample(run: Path, count: int, seed: int) -> Tensor:
+    """(count, C, H, W) in [−1, 1] from the averaged G of the run's newest checkpoint, on the CPU.
+
+    Image i depends on (seed, i) alone: asking for more images leaves the first ones as they were.
+    """
+    if not (run / "config.yaml").exists():
+        raise UsageError(f"{run} is not a run folder: it has no config.yaml.")
+    config = read_recipe(str(run / "config.yaml"))
+    found = checkpoint.load_newest(run / "checkpoints")
+    if found is None:
+        raise UsageError(f"{run} has no checkpoint yet; the first comes after {config.checkpoint.every} iterations.")
+    dtype = getattr(torch, config.dtype)
+    G = NETWORKS[config.model.network](config)[0].to(dtype).eval()
+    G.load_state_dict(found.tensors["generator_ema"])
+    z = torch.cat([latents(seed, "sample", index, 1, config.model.z_dim) for index in range(count)])
+    return torch.cat([G(part.to(dtype))[0] for part in z.split(BATCH)])
+
+
+def write_samples(
+    run: tyro.conf.Positional[Path], count: int = 64, out: Path = Path("samples.png"), seed: int = 0
+) -> None:
+    """Draw new images from a run's averaged generator and save them as one picture.
+
+    Args:
+        run: Run folder.
+        count: How many images.
+        out: Where the picture goes (PNG).
+        seed: Other seeds give other images.
+    """
+    if count < 1:
+        raise UsageError(f"--count {count} must be at least 1.")
+    pixels = to_uint8(sample(run, count, seed))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(grid(pixels), out)
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}. Choose another place with --out.") from None
+    print(f"{count} images in {out}")

@@ -1,0 +1,1 @@
+"""What a run tells about itself: on-device means, the log, the progress bar, pictures, Weights & Biases."""

@@ -1,0 +1,38 @@
+"""Images as pictures to look at."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Floating (N, C, H, W) in [−1, 1] → uint8 (N, H, W, C), rounded to the nearest of 256 levels."""
+    levels = images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    return rearrange(levels, "n c h w -> n h w c").cpu().numpy()
+
+
+def grid(pixels: np.ndarray) -> Image.Image:
+    """uint8 (N, H, W, C) → one picture, filled row by row, as square as can be; empty places are white."""
+    count, height, width, channels = pixels.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    filler = np.full((rows * columns - count, height, width, channels), 255, np.uint8)
+    tiles = np.concatenate([pixels, filler])
+    return to_image(rearrange(tiles, "(r c) h w ch -> (r h) (c w) ch", r=rows))
+
+
+def to_image(pixels: np.ndarray) -> Image.Image:
+    """uint8 (H, W, C) with C = 1, 3 or 4 → an L, RGB or RGBA image."""
+    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+
+
+def write_picture(picture: Image.Image, path: Path) -> None:
+    """Save as PNG and replace in one step, so that a viewer never sees half a picture."""
+    unfinished = path.with_name(f".{path.name}")
+    picture.save(unfinished, format="png")
+    unfinished.replace(path)

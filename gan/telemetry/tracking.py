@@ -1,0 +1,83 @@
+"""Weights & Biases through Accelerate. A tracker is a guest: whatever goes wrong with it, training goes on."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import wandb
+from accelerate import Accelerator
+from PIL import Image
+
+from gan.config import Config, trajectory
+
+
+class Tracker:
+    """Logs to W&B on the main process, one W&B run per run folder. `mode` is online, offline or disabled."""
+
+    def __init__(self, accelerator: Accelerator, config: Config, run_folder: Path):
+        self.accelerator, self.folder = accelerator, run_folder
+        self.mode = wandb_mode(config.track.wandb) if accelerator.is_main_process else "disabled"
+        self.attempt(lambda: self.start(config))
+
+    def start(self, config: Config) -> None:
+        id_file = self.folder / "wandb" / "id.txt"
+        id_file.parent.mkdir(exist_ok=True)
+        if not id_file.exists():
+            id_file.write_text(secrets.token_hex(4))
+        options = {
+            "id": id_file.read_text().strip(),
+            "name": self.folder.name,
+            "dir": str(self.folder),
+            "mode": self.mode,
+            "resume": "allow" if self.mode == "online" else None,
+            "tags": [config.recipe],
+            "settings": wandb.Settings(silent=True, console="off"),
+        }
+        settings = {**trajectory(config), "data": config.data}
+        self.accelerator.init_trackers(config.track.project, settings, {"wandb": options})
+        self.run.define_metric("images")
+        self.run.define_metric("*", step_metric="images")
+
+    @property
+    def run(self) -> Any:
+        return self.accelerator.get_tracker("wandb", unwrap=True)
+
+    def log(self, values: dict[str, float]) -> None:
+        """Values must hold "images", the x-axis of every curve."""
+        self.attempt(lambda: self.run.log(values))
+
+    def log_picture(self, name: str, picture: Image.Image, images: int) -> None:
+        self.attempt(lambda: self.run.log({name: wandb.Image(picture), "images": images}))
+
+    def finish(self) -> None:
+        self.attempt(lambda: self.run.finish())
+
+    def where(self) -> str | None:
+        """One line for the user: the run's address, or how to send it later."""
+        if self.mode == "offline":
+            return f"W&B is offline; to upload this run: wandb sync {self.folder}/wandb/offline-run-*"
+        return f"W&B: {self.run.url}" if self.mode == "online" else None
+
+    def attempt(self, call: Callable[[], None]) -> None:
+        """Do it, or say why not and stop tracking."""
+        if self.mode == "disabled":
+            return
+        try:
+            call()
+        except Exception as error:  # the network, the service process, the disk: none of it may stop a training run
+            reason = " ".join(str(error).split())
+            print(
+                f"W&B stopped ({type(error).__name__}: {reason}); training goes on, log.jsonl has it all.", flush=True
+            )
+            self.mode = "disabled"
+
+
+def wandb_mode(wish: str) -> str:
+    """auto → what $WANDB_MODE says, else online when logged in, else offline. Never prompts, never asks the network."""
+    if wish != "auto":
+        return wish
+    if (mode := os.environ.get("WANDB_MODE")) in ("online", "offline", "disabled"):
+        return mode
+    return "online" if wandb.login(prompt=False, verify=False) else "offline"

@@ -1,0 +1,84 @@
+import gzip
+import os
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan.data.sources import Folder, Zip, open_source
+from gan.errors import RunError, UsageError
+
+
+def picture(path: Path, value: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (value, value, value)).save(path, "png")
+    return path
+
+
+def test_a_folder_gives_each_image_once_in_the_order_of_names(tmp_path: Path) -> None:
+    for name in ("b.png", "a.PNG", "sub/c.jpg", "sub/deep/ä.webp", ".hidden/x.png", "._b.png", "__MACOSX/y.png"):
+        picture(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "sub" / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    source = Folder(tmp_path)
+    names = [Path(source.label(index)).relative_to(tmp_path).as_posix() for index in range(len(source))]
+    assert names == ["a.PNG", "b.png", "sub/c.jpg", "sub/deep/ä.webp"]
+
+
+def test_a_zip_is_read_without_unpacking(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for value, name in enumerate(("set/2.png", "set/1.png", "__MACOSX/set/._1.png", "set/readme.txt")):
+            archive.write(picture(tmp_path / "one", value), name)
+    source = Zip(tmp_path / "set.zip")
+    assert [source.label(index).split(":")[-1] for index in range(len(source))] == ["set/1.png", "set/2.png"]
+    assert [source.open(index).getpixel((0, 0)) for index in range(2)] == [(1, 1, 1), (0, 0, 0)]
+    assert sorted(os.listdir(tmp_path)) == ["one", "set.zip"]
+
+
+def test_fingerprints_follow_the_files(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    before = Folder(tmp_path).fingerprint()
+    assert Folder(tmp_path).fingerprint() == before
+    picture(tmp_path / "b.png")
+    added = Folder(tmp_path).fingerprint()
+    os.utime(tmp_path / "b.png", (1, 1))
+    assert len({before, added, Folder(tmp_path).fingerprint()}) == 3
+
+
+@pytest.mark.parametrize("data", ["nowhere", "sprits", "empty", "text.txt", "torchvision:MNIS"])
+def test_what_is_no_source_is_refused_with_advice(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("no zip")
+    with pytest.raises(UsageError) as refusal:
+        open_source(data, 16, tmp_path / "cache")
+    sentence = str(refusal.value)
+    assert data.split(":")[-1] in sentence
+    assert {"sprits": "did you mean sprites?", "torchvision:MNIS": "did you mean MNIST?"}.get(data, ".") in sentence
+
+
+def test_torchvision_reads_its_own_files(tmp_path: Path) -> None:
+    """The real MNIST class on ten digits in MNIST's own file format."""
+    raw = tmp_path / "torchvision" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    pixels = np.arange(10, dtype=np.uint8)[:, None, None] * np.ones((1, 28, 28), np.uint8)
+    for split in ("train", "t10k"):
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 10, 28, 28) + pixels.tobytes())
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 10) + bytes(10))
+        (raw / f"{split}-images-idx3-ubyte.gz").write_bytes(gzip.compress(b""))
+    source = open_source("torchvision:MNIST", 16, tmp_path)
+    assert len(source) == 10
+    assert source.open(7).getpixel((0, 0)) == 7
+
+
+def test_a_download_without_network_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with pytest.raises(RunError, match=r"could not get torchvision:CIFAR10: .*Check the network"):
+        open_source("torchvision:CIFAR10", 16, tmp_path)

@@ -1,0 +1,63 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from gan.run_folder import RunFolder
+from gan.telemetry.grids import grid, to_uint8, write_picture
+from gan.telemetry.means import RunningMeans
+
+
+def test_means_are_means_of_the_interval_alone() -> None:
+    means, accelerator = RunningMeans(), Accelerator(cpu=True)
+    values = torch.tensor([1.0, 2.0, 6.0])
+    for value in values:
+        means.add({"a": value, "b": -value})
+    assert means.read(accelerator) == {"a": 3.0, "b": -3.0}
+    assert values.tolist() == [1.0, 2.0, 6.0]
+    means.add({"a": torch.tensor(10.0)})
+    assert means.read(accelerator) == {"a": 10.0}
+
+
+def test_a_grid_is_filled_row_by_row(tmp_path: Path) -> None:
+    images = torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 1, 2, 3)
+    pixels = to_uint8(images)
+    assert pixels[:, 0, 0, 0].tolist() == [0, 64, 128, 191, 255]
+    picture = np.asarray(grid(pixels))
+    assert picture.shape == (2 * 2, 3 * 3)
+    assert picture[::2, ::3].tolist() == [[0, 64, 128], [191, 255, 255]]
+    for channels, mode in ((1, "L"), (3, "RGB"), (4, "RGBA")):
+        write_picture(grid(np.zeros((2, 4, 4, channels), np.uint8)), tmp_path / "grid.png")
+        with Image.open(tmp_path / "grid.png") as written:
+            assert written.mode == mode
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+
+
+def test_pixels_survive_the_way_in_and_out() -> None:
+    from gan.data.batches import to_unit_range
+
+    levels = torch.arange(256, dtype=torch.uint8).reshape(4, 8, 8, 1)
+    assert (to_uint8(to_unit_range(levels, torch.float32)) == levels.numpy()).all()
+
+
+def test_the_log_is_rewound_to_the_checkpoint(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    lines = [json.dumps({"iteration": iteration}) for iteration in (1, 2, 3)]
+    folder.log.write_text("\n".join(lines) + '\n{"iteration": 4, "lo')
+    folder.rewind_log(2)
+    assert [json.loads(line)["iteration"] for line in folder.log.read_text().splitlines()] == [1, 2]
+
+
+def test_a_former_run_is_set_aside_whole(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create()
+    (tmp_path / "checkpoints" / "iteration-00000001").mkdir()
+    (tmp_path / "log.jsonl").write_text("old")
+    (tmp_path / "mine.txt").write_text("not the run's")
+    folder.set_aside()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "previous-1"]
+    assert (tmp_path / "previous-1" / "log.jsonl").read_text() == "old"
+    assert (tmp_path / "previous-1" / "checkpoints" / "iteration-00000001").is_dir()

@@ -1,0 +1,161 @@
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from gan import checkpoint
+from gan.errors import RunError
+
+TENSORS = {
+    "a": {"x": torch.arange(12.0).reshape(3, 4), "n": torch.tensor(7)},
+    "b": {"y": torch.ones(2, dtype=torch.float64)},
+}
+
+
+def write(folder: Path, iteration: int = 5, keep: int = 3, tensors: checkpoint.TensorGroups = TENSORS) -> Path:
+    return checkpoint.save(folder, iteration, tensors, {"note": "ü"}, keep)
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert path == tmp_path / "iteration-00000005"
+    found = checkpoint.load(path)
+    assert found.state == {"note": "ü", "iteration": 5}
+    for group, tensors in TENSORS.items():
+        for name, tensor in tensors.items():
+            assert found.tensors[group][name].equal(tensor)
+            assert found.tensors[group][name].dtype == tensor.dtype
+
+
+def test_damage_to_any_file_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    rng = random.Random(0)
+    for file in sorted(path.iterdir()):
+        whole = file.read_bytes()
+        for _ in range(20):
+            position, bit = rng.randrange(len(whole)), 1 << rng.randrange(8)
+            file.write_bytes(whole[:position] + bytes([whole[position] ^ bit]) + whole[position + 1 :])
+            with pytest.raises(RunError):
+                checkpoint.load(path)
+        for size in (0, len(whole) // 2, len(whole) - 1):
+            file.write_bytes(whole[:size])
+            with pytest.raises(RunError):
+                checkpoint.load(path)
+        file.unlink()
+        with pytest.raises(RunError):
+            checkpoint.load(path)
+        file.write_bytes(whole)
+    assert checkpoint.load(path)
+
+
+def test_damaged_ones_are_passed_over_named_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for iteration in (1, 2, 3):
+        write(tmp_path, iteration)
+    (tmp_path / "iteration-00000003" / "a.safetensors").write_bytes(b"damaged")
+    (tmp_path / "iteration-00000002" / "manifest.json").unlink()
+    found = checkpoint.load_newest(tmp_path)
+    assert found is not None
+    assert found.state["iteration"] == 1
+    printed = capsys.readouterr().out
+    assert "iteration-00000003/a.safetensors" in printed
+    assert "iteration-00000002" in printed
+    assert (tmp_path / "damaged-iteration-00000003" / "a.safetensors").read_bytes() == b"damaged"
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for iteration in (1, 2, 3, 4, 10):
+        write(tmp_path, iteration, keep=3)
+    assert sorted(os.listdir(tmp_path)) == ["iteration-00000003", "iteration-00000004", "iteration-00000010"]
+    assert checkpoint.load_newest(tmp_path / "nothing") is None
+
+
+def test_saving_again_replaces(tmp_path: Path) -> None:
+    write(tmp_path, 5)
+    write(tmp_path, 5, tensors={"a": {"x": torch.zeros(1)}})
+    assert checkpoint.load(tmp_path / "iteration-00000005").tensors["a"]["x"].tolist() == [0]
+
+
+def test_a_save_that_fails_anywhere_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write and each flush in turn raises, as on a full disk."""
+    write(tmp_path, 1)
+    real: dict[str, Any] = {"write_durably": checkpoint.write_durably, "flush_folder": checkpoint.flush_folder}
+    for function in real:
+        for survive in range(4 if function == "write_durably" else 1):
+            calls: list[int] = []
+
+            def fail(
+                *arguments: Any, function: str = function, survive: int = survive, calls: list[int] = calls
+            ) -> None:
+                calls.append(1)
+                if len(calls) > survive:
+                    raise OSError(28, "No space left on device")
+                real[function](*arguments)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(checkpoint, function, fail)
+                with pytest.raises(OSError, match="No space"):
+                    write(tmp_path, 2)
+            assert os.listdir(tmp_path) == ["iteration-00000001"]
+            assert checkpoint.load(tmp_path / "iteration-00000001")
+
+
+def test_files_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsync of every file, of the folder, rename, fsync of the parent, and only then removal of the oldest."""
+    for iteration in (1, 2):
+        write(tmp_path, iteration, keep=2)
+    events: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def noting_fsync(descriptor: int) -> None:
+        events.append("fsync " + Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def noting_rename(self: Path, target: Path) -> Path:
+        events.append(f"rename {self.name} {target.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(Path, "rename", noting_rename)
+    write(tmp_path, 3, keep=2)
+    assert events == [
+        "fsync a.safetensors",
+        "fsync b.safetensors",
+        "fsync state.json",
+        "fsync manifest.json",
+        "fsync .unfinished-iteration-00000003",
+        "rename .unfinished-iteration-00000003 iteration-00000003",
+        f"fsync {tmp_path.name}",
+        "rename iteration-00000001 .unfinished-old-iteration-00000001",
+    ]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_optimizer_state_goes_on_exactly(fused: bool) -> None:
+    def build() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Conv2d(3, 5, 4), nn.BatchNorm2d(5)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return module, torch.optim.Adam(module.parameters(), 1e-2, fused=fused)
+
+    def step(module: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        torch.manual_seed(seed)
+        module(torch.randn(2, 3, 8, 8)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    module, optimizer = build()
+    for seed in range(3):
+        step(module, optimizer, seed)
+    copy, other = build()
+    copy.load_state_dict(module.state_dict())
+    saved = checkpoint.to_bytes(checkpoint.optimizer_tensors(optimizer, module))
+    checkpoint.load_optimizer(other, copy, safetensors.torch.load(saved))
+    for seed in range(3, 6):
+        step(module, optimizer, seed)
+        step(copy, other, seed)
+    for one, two in zip(module.parameters(), copy.parameters(), strict=True):
+        assert one.equal(two)

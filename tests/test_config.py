@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+
+from gan import config
+from gan.config import Config, flags, parse, trajectory
+from gan.errors import UsageError
+
+
+def test_the_command_line_overrides_the_recipe_and_the_recipe_the_defaults(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("kimg: 3\nbatch-size: 24\nmodel:\n  width: 12\n  norm_first: true\noptim-d: {lr: 1e-3}\n")
+    parsed = parse(["--recipe", str(recipe), "--model.width", "10", "--model.width", "20"])
+    assert (parsed.batch_size, parsed.model.width, parsed.model.norm_first, parsed.optim_d.lr) == (24, 20, True, 1e-3)
+    assert parsed.optim_g.lr == Config().optim_g.lr
+    assert parsed.kimg == 3
+
+
+def test_a_length_on_the_command_line_replaces_the_recipes() -> None:
+    assert parse([]).kimg == 200
+    parsed = parse(["--epochs", "1.5"])
+    assert (parsed.epochs, parsed.kimg, parsed.iterations) == (1.5, None, None)
+
+
+def test_underscores_and_equal_signs_work() -> None:
+    assert parse(["--batch_size=16", "--data_options.fit", "pad"]).data_options.fit == "pad"
+
+
+def test_a_saved_config_is_a_recipe(tmp_path: Path) -> None:
+    original = parse(
+        ["--model.norm-first", "True", "--optim-d.lr", "3e-5", "--data-options.cache", "/a b", "--seed", "7"]
+    )
+    config.save(original, tmp_path / "config.yaml")
+    again = parse(["--recipe", str(tmp_path / "config.yaml")])
+    differing = {name for (name, a), (_, b) in zip(flags(original), flags(again), strict=True) if a != b}
+    assert differing == {"recipe", "out"}
+
+
+def test_the_run_folder_follows_the_settings_that_decide_the_path() -> None:
+    standard = parse([]).out
+    assert (
+        parse(["--log-every", "7", "--kimg", "9", "--track.wandb", "offline", "--checkpoint.every", "5"]).out
+        == standard
+    )
+    assert parse(["--seed", "1"]).out != standard
+    assert parse(["--data-options.fit", "pad"]).out != standard
+
+
+def test_what_the_trajectory_leaves_out() -> None:
+    everything = {name for name, _ in flags(Config())}
+    left_out = everything - trajectory(Config()).keys()
+    assert left_out == {
+        *("recipe", "data", "out", "resume", "epochs", "kimg", "iterations", "log-every", "sample-every"),
+        *("data-options.max-rejected", "data-options.workers", "data-options.cache"),
+        *("checkpoint.every", "checkpoint.keep", "track.wandb", "track.project"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--recipe quikstart", "did you mean quickstart?"),
+        ("--recipe nowhere.yaml", "cannot read the recipe nowhere.yaml"),
+        ("--modle.width 3", "unknown flag --modle.width; did you mean --model.width?"),
+        (
+            "--objective.loss saturatin",
+            "'saturatin' is not one of non-saturating, saturating; did you mean saturating?",
+        ),
+        ("--model.width wide", "--model.width: 'wide' is not a whole number"),
+        ("--kimg many", "--kimg: 'many' is not a number"),
+        ("--batch-size", "Missing value for argument '--batch-size'"),
+        ("stray", "stray"),
+        ("--resolution 48", "not a power of two from 16 to 512; the nearest is 32"),
+        ("--resolution 1024", "the nearest is 512"),
+        ("--channels 2", "choose 1 (grey), 3 (RGB) or 4"),
+        ("--epochs 1 --kimg 2", "give exactly one length"),
+        ("--iterations 0", "--iterations 0 must be at least 1"),
+        ("--ema.decay 1.5", "--ema.decay 1.5 must be at most 1"),
+        ("--optim-g.lr nan", "--optim-g.lr nan must be a finite number"),
+        ("--kimg 0", "--kimg 0.0 must be above 0"),
+        ("--data-options.background wite", "'wite' is no colour"),
+        ("--checkpoint.keep 1", "must be at least 2"),
+    ],
+)
+def test_refusals_are_one_sentence(words: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse(words.split())
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["model: {wdth: 3}", "- a list", "kimg: [1", "objective: {loss: x}"])
+def test_a_wrong_recipe_is_named(text: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(text)
+    with pytest.raises(UsageError, match=r"mine\.yaml"):
+        parse(["--recipe", str(recipe)])
