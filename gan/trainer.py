@@ -108,7 +108,8 @@ class Trainer:
         self.G, self.D = NETWORKS[config.model.network](config)
         for name, module in (("generator", self.G), ("discriminator", self.D)):
             initialise(module, config.seed, name)
-            module.to(self.device, self.dtype).to(memory_format=torch.channels_last)
+            module.to(self.device, self.dtype)
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to torch 2.11's types
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.optimizer_g = adam(self.G.parameters(), config.optim_g, self.device)
         self.optimizer_d = adam(self.D.parameters(), config.optim_d, self.device)
