@@ -81,16 +81,22 @@ def load(path: Path) -> Checkpoint:
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest intact checkpoint in `folder`, or None. Damaged ones are named, renamed damaged-… and kept."""
+    """The newest intact checkpoint in `folder`, or None. Damaged ones are named, passed over and left as they are."""
     for path in listed(folder):
         try:
             return load(path)
         except RunError as error:
+            say(f"Skipping a checkpoint: {error}.")
+    return None
+
+
+def set_damaged_aside(folder: Path, newest_intact: Path) -> None:
+    """Rename what is newer than the newest intact checkpoint to damaged-…, so that it is kept but never in the way."""
+    for path in listed(folder):
+        if path.name > newest_intact.name:
             aside = path.with_name(f"damaged-{path.name}")
-            say(f"Skipping a checkpoint: {error}; it is kept as {aside.name}.")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
-    return None
 
 
 def listed(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """The commands: train.py, and `gan` with its subcommands."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -13,14 +14,17 @@ from gan.sample import write_samples
 
 def guarded(command: Callable[[], None]) -> int:
     """Run a command; a fault the user can act on becomes one sentence and an exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a file name that the terminal cannot show is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         command()
     except UserFault as fault:
         if os.environ.get("RANK", "0") == "0":
-            print(f"error: {fault}", file=sys.stderr, flush=True)
+            print(f"error: {' '.join(str(fault).split())}", file=sys.stderr, flush=True)
         return fault.exit_status
     except KeyboardInterrupt:
-        print("Stopped. The same command goes on from the newest checkpoint.", file=sys.stderr, flush=True)
+        print("Stopped.", file=sys.stderr, flush=True)
         return 130
     return 0
 

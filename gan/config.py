@@ -169,8 +169,12 @@ LEAST = {
     **{"log-every": 1, "sample-every": 1, "checkpoint.every": 1, "checkpoint.keep": 2},
     **{"model.z-dim": 1, "model.width": 1, "ema.decay": 0, "optim-d.lr": 0, "optim-g.lr": 0},
     **{"data-options.workers": 0, "data-options.max-rejected": 0},
+    **{f"optim-{player}.beta{which}": 0 for player in "dg" for which in (1, 2)},
 }
-MOST = {"ema.decay": 1, "data-options.max-rejected": 1, "optim-d.beta1": 1, "optim-g.beta1": 1}
+MOST = {
+    **{"ema.decay": 1, "data-options.max-rejected": 1},
+    **{f"optim-{player}.beta{which}": 0.999999 for player in "dg" for which in (1, 2)},
+}
 RESOLUTIONS = (16, 32, 64, 128, 256, 512)
 
 
@@ -215,11 +219,11 @@ def read_recipe(recipe: str) -> Config:
         )
     try:
         settings = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read the recipe {path}: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise UsageError(f"the recipe {path} must be a list of settings such as 'resolution: 64'")
-    words = [word for name, value in flatten(settings) if value is not None for word in (f"--{name}", str(value))]
+    words = [f"--{name}={value}" for name, value in flatten(settings) if value is not None]
     try:
         return parse_flags(words, Config())
     except UsageError as error:
@@ -303,7 +307,7 @@ def default_out(config: Config) -> Path:
     """runs/RECIPE-DATA-HASH. The same command comes back to the same folder, and so goes on where it stopped."""
     path = {**trajectory(config), "data": config.data}
     digest = hashlib.sha256(json.dumps(path, sort_keys=True).encode()).hexdigest()[:6]
-    return Path("runs") / f"{Path(config.recipe).stem}-{Path(config.data.replace(':', '-')).stem}-{digest}"
+    return Path("runs") / f"{Path(config.recipe).stem}-{Path(config.data.replace(':', '-')).resolve().stem}-{digest}"
 
 
 def save(config: Config, path: Path) -> None:

@@ -1,5 +1,7 @@
 """The run folder: where everything a run leaves behind has its place."""
 
+import contextlib
+import itertools
 import json
 import platform
 import subprocess
@@ -7,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 
 from gan import config as configuration
@@ -38,12 +41,29 @@ class RunFolder:
                 f"cannot write to the run folder {self.path}: {error.strerror}. Choose another with --out."
             ) from None
 
+    def lock(self) -> filelock.BaseFileLock:
+        """Keep other runs out for as long as this object lives. Raises UsageError when one is in already."""
+        lock = filelock.FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise UsageError(
+                f"another process is training in {self.path}. Wait for it, or choose another --out."
+            ) from None
+        return lock
+
+    def remove_if_empty(self) -> None:
+        """Leave no empty folders behind a command that was refused."""
+        with contextlib.suppress(OSError):
+            for folder in (self.samples, self.checkpoints, self.path):
+                folder.rmdir()
+
     def set_aside(self) -> None:
         """Move a former run's files to previous-1/, previous-2/, …, so that a new record can start and none is lost."""
         present = [self.path / name for name in CONTENTS if (self.path / name).exists()]
         if not any(self.checkpoints.glob("iteration-*")):
             return
-        number = 1 + sum(1 for _ in self.path.glob("previous-*"))
+        number = next(n for n in itertools.count(1) if not (self.path / f"previous-{n}").exists())
         aside = self.path / f"previous-{number}"
         aside.mkdir()
         for item in present:

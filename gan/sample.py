@@ -27,7 +27,7 @@ def sample(run: Path, count: int, seed: int) -> Tensor:
     config = read_recipe(str(run / "config.yaml"))
     found = checkpoint.load_newest(run / "checkpoints")
     if found is None:
-        raise UsageError(f"{run} has no checkpoint yet; the first comes after {config.checkpoint.every} iterations.")
+        raise UsageError(f"{run} has no intact checkpoint; the first comes after {config.checkpoint.every} iterations.")
     dtype = getattr(torch, config.dtype)
     G = NETWORKS[config.model.network](config)[0].to(dtype).eval()
     G.load_state_dict(found.tensors["generator_ema"])
@@ -46,8 +46,8 @@ def write_samples(
         out: Where the picture goes (PNG).
         seed: Other seeds give other images.
     """
-    if count < 1:
-        raise UsageError(f"--count {count} must be at least 1.")
+    if count < 1 or seed < 0:
+        raise UsageError(f"--count {count} must be at least 1, and --seed {seed} at least 0.")
     pixels = to_uint8(sample(run, count, seed))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

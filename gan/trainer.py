@@ -3,8 +3,10 @@
 import copy
 import math
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,10 +35,16 @@ def train(config: Config) -> None:
     """A whole run: new, or going on from its newest checkpoint."""
     accelerator = start_accelerator(config)
     folder = RunFolder(Path(str(config.out)))
+    check_places(config, folder)
     if accelerator.is_main_process:
         folder.create()
-    pack = open_pack(config)
-    check_batch(config, accelerator, len(pack.images))
+    try:
+        pack = open_pack(config)
+        check_batch(config, accelerator, len(pack.images))
+    except BaseException:
+        folder.remove_if_empty()
+        raise
+    lock = folder.lock() if accelerator.is_main_process else None  # held until this function returns
     trainer = Trainer(config, accelerator, folder, pack.images, pack.content)
     try:
         trainer.run()
@@ -44,7 +52,12 @@ def train(config: Config) -> None:
         if accelerator.is_main_process:
             state = "preempted" if isinstance(error, KeyboardInterrupt) else "failed"
             folder.write_status(state, trainer.iteration, reason=str(error) or type(error).__name__)
+            last = next((path.name for path in checkpoint.listed(folder.checkpoints)), "the beginning")
+            say(f"Stopped at iteration {trainer.iteration}; the same command goes on from {last}.")
         raise
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def start_accelerator(config: Config) -> Accelerator:
@@ -55,11 +68,19 @@ def start_accelerator(config: Config) -> Accelerator:
     if accelerator.device.type == "cpu":
         if accelerator.mixed_precision == "fp16" and accelerator.is_main_process:
             say("fp16 needs a GPU; on this CPU the run is in float32.")
-        if os.environ.get("OMP_NUM_THREADS", "1") == "1":  # what accelerate launch sets when nobody chose a number
+        if (
+            os.environ.get("OMP_NUM_THREADS", "1") == "1"
+        ):  # accelerate launch sets 1 when nobody asks for another number
             torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     torch.backends.cudnn.deterministic = True  # the same command gives the same weights
     torch.backends.cudnn.benchmark = False
     return accelerator
+
+
+def check_places(config: Config, folder: RunFolder) -> None:
+    """Refuse a run folder among the images: its samples would be trained on. Raises UsageError."""
+    if os.path.isdir(config.data) and folder.path.resolve().is_relative_to(Path(config.data).resolve()):
+        raise UsageError(f"the run folder {folder.path} lies inside the images' folder; choose another with --out.")
 
 
 def check_batch(config: Config, accelerator: Accelerator, images: int) -> None:
@@ -79,7 +100,7 @@ def total_iterations(config: Config, images: int) -> int:
     if config.iterations is not None:
         return config.iterations
     shown = config.epochs * images if config.epochs is not None else (config.kimg or 0) * 1000
-    return math.ceil(shown / config.batch_size)
+    return math.ceil(round(shown / config.batch_size, 6))  # 1.1 × 100 is a little more than 110 to a computer
 
 
 def adam(parameters: Iterable[nn.Parameter], options: AdamConfig, device: torch.device) -> torch.optim.Adam:
@@ -184,23 +205,12 @@ class Trainer:
             "optimizer_d": checkpoint.optimizer_tensors(self.optimizer_d, self.D),
         }
         scaler = self.accelerator.scaler
-        state = {
-            "trajectory": {**trajectory(self.config), "images": self.content},
-            "scaler": scaler.state_dict() if scaler is not None else None,
-        }
+        state = {"trajectory": self.identity(), "scaler": scaler.state_dict() if scaler is not None else None}
         checkpoint.save(self.folder.checkpoints, self.iteration, tensors, state, self.config.checkpoint.keep)
 
     def resume(self) -> int:
         """Load what `--resume` asks for; the number of iterations already done."""
-        wish = self.config.resume
-        found = checkpoint.load_newest(self.folder.checkpoints) if wish == "auto" else None
-        if wish not in ("auto", "never"):
-            found = open_checkpoint(Path(wish))
-        if found is not None:
-            self.check_same_run(found)
-        if wish != "auto" and self.accelerator.is_main_process:
-            self.folder.set_aside()
-            self.folder.create()
+        found = self.find_checkpoint()
         if found is None:
             return 0
         for name, module in (("generator", self.G), ("generator_ema", self.G_ema), ("discriminator", self.D)):
@@ -211,23 +221,50 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(found.state["scaler"])
         if self.accelerator.is_main_process:
             say(f"Going on from {found.path}.")
-        return found.state["iteration"]
+        return int(found.state["iteration"])
+
+    def find_checkpoint(self) -> Checkpoint | None:
+        """The checkpoint to go on from, with what would be in its way set aside."""
+        wish, mine = self.config.resume, self.folder.checkpoints
+        if wish == "auto":
+            found = checkpoint.load_newest(mine)
+        else:
+            found = None if wish == "never" else open_checkpoint(Path(wish))
+        if found is not None:
+            self.check_same_run(found)
+        if self.accelerator.is_main_process:
+            if wish == "auto" and found is not None:
+                checkpoint.set_damaged_aside(mine, found.path)
+            else:
+                self.folder.set_aside()
+                self.folder.create()
+        return found
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the path of this run; a checkpoint carries it, and only fits a run with the same."""
+        precision = self.accelerator.mixed_precision
+        return {**trajectory(self.config), "mixed precision": precision, "images": self.content}
 
     def check_same_run(self, found: Checkpoint) -> None:
-        """A checkpoint only fits the settings and images it was made with. Raises UsageError naming what differs."""
-        now, then = {**trajectory(self.config), "images": self.content}, found.state["trajectory"]
+        """Raises UsageError naming what differs, or when there is nothing left to do from an explicit checkpoint."""
+        now, then = self.identity(), found.state["trajectory"]
         changed = [name for name in now if now[name] != then.get(name)]
+        words = {"images": "other images", "mixed precision": f"mixed precision {then.get('mixed precision')}"}
         if changed:
-            what = ", ".join("other images" if name == "images" else f"--{name} {then.get(name)}" for name in changed)
+            what = ", ".join(words.get(name, f"--{name} {then.get(name)}") for name in changed)
             raise UsageError(
                 f"{found.path} was made with {what}. Use the same settings again, or another run folder with --out."
             )
+        if self.config.resume != "auto" and found.state["iteration"] >= self.total:
+            raise UsageError(f"{found.path} is already as long as this run, {self.total} iterations; ask for more.")
 
     def announce(self, recorder: Recorder) -> None:
         """Start the record: what runs where, and a look at the real images."""
         if not self.accelerator.is_main_process:
             return
         self.folder.rewind_log(self.iteration)
+        if self.accelerator.num_processes > 1:
+            say("Several processes: BatchNorm is not synchronised between them yet, so the result differs from one's.")
         facts = {"processes": self.accelerator.num_processes, "precision": self.accelerator.mixed_precision}
         self.folder.describe(self.config, facts)
         self.folder.write_status("running", self.iteration)
@@ -237,7 +274,7 @@ class Trainer:
             f" G {sizes[0]:,} and D {sizes[1]:,} parameters, on {self.device}.")  # fmt: skip
         if where := recorder.tracker.where():
             say(where)
-        spread = np.linspace(0, len(self.images) - 1, SAMPLES).astype(int)
+        spread = np.linspace(0, len(self.images) - 1, min(SAMPLES, len(self.images))).astype(int)
         recorder.picture("reals", self.images[spread], self.iteration)
 
     def conclude(self, recorder: Recorder) -> None:
@@ -250,14 +287,14 @@ class Trainer:
         if self.config.data == "sprites":
             say("Next, your own images: accelerate launch train.py --data FOLDER_OR_ZIP")
         else:
-            say(f"Next, more samples: gan sample {self.folder.path} --out samples.png")
+            say(f"Next, more samples: gan sample {shlex.quote(str(self.folder.path))} --out samples.png")
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint in `path`, or the newest of the run in `path`. Raises RunError or UsageError."""
-    if (path / "manifest.json").exists():
+    if os.path.exists(path / "manifest.json"):
         return checkpoint.load(path)
-    found = checkpoint.load_newest(path / "checkpoints")
+    found = checkpoint.load_newest(path / "checkpoints") if os.path.isdir(path) else None
     if found is None:
         raise UsageError(
             f"--resume {path}: there is no checkpoint; give a run folder or a checkpoint's folder, auto or never."

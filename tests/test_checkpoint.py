@@ -64,7 +64,13 @@ def test_damaged_ones_are_passed_over_named_and_kept(tmp_path: Path, capsys: pyt
     printed = capsys.readouterr().out
     assert "iteration-00000003/a.safetensors" in printed
     assert "iteration-00000002" in printed
-    assert (tmp_path / "damaged-iteration-00000003" / "a.safetensors").read_bytes() == b"damaged"
+    assert (tmp_path / "iteration-00000003" / "a.safetensors").read_bytes() == b"damaged"  # looking changes nothing
+    checkpoint.set_damaged_aside(tmp_path, found.path)
+    assert sorted(os.listdir(tmp_path)) == [
+        "damaged-iteration-00000002",
+        "damaged-iteration-00000003",
+        "iteration-00000001",
+    ]
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:

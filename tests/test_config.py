@@ -77,6 +77,8 @@ def test_what_the_trajectory_leaves_out() -> None:
         ("--iterations 0", "--iterations 0 must be at least 1"),
         ("--ema.decay 1.5", "--ema.decay 1.5 must be at most 1"),
         ("--optim-g.lr nan", "--optim-g.lr nan must be a finite number"),
+        ("--optim-d.beta1 -0.1", "--optim-d.beta1 -0.1 must be at least 0"),
+        ("--optim-d.beta2 1", "--optim-d.beta2 1.0 must be at most 0.999999"),
         ("--kimg 0", "--kimg 0.0 must be above 0"),
         ("--data-options.background wite", "'wite' is no colour"),
         ("--checkpoint.keep 1", "must be at least 2"),
@@ -89,9 +91,9 @@ def test_refusals_are_one_sentence(words: str, sentence: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("text", ["model: {wdth: 3}", "- a list", "kimg: [1", "objective: {loss: x}"])
+@pytest.mark.parametrize("text", ["model: {wdth: 3}", "- a list", "kimg: [1", "objective: {loss: x}", "data: \xff"])
 def test_a_wrong_recipe_is_named(text: str, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text(text)
+    recipe.write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError, match=r"mine\.yaml"):
         parse(["--recipe", str(recipe)])

@@ -5,9 +5,11 @@ import os
 import re
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 from PIL import Image
@@ -104,9 +106,42 @@ def test_the_ways_to_resume(images: Path, tmp_path: Path) -> None:
     assert f"Going on from {start}" in printed
     assert_same_weights(checkpoint_of(run, 4), checkpoint_of(tmp_path / "branch", 4))
 
+    refused = run_script(*TINY, *words, "--out", run, "--iterations", 2, "--resume", start)
+    assert "is already as long as this run" in refused.stderr
+
     train(*words, "--out", run, "--iterations", 2, "--resume", "never")
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["iteration-00000002"]
     assert (run / "previous-1" / "checkpoints" / "iteration-00000004").is_dir()
+
+    (start / "manifest.json").write_text("{}")
+    printed = train(*words, "--out", run, "--iterations", 2)
+    assert "is now in" in printed
+    assert (run / "previous-2" / "checkpoints" / "iteration-00000002" / "manifest.json").read_text() == "{}"
+    assert checkpoint_of(run, 2)
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(images: Path, tmp_path: Path) -> None:
+    words = ("--data", images, "--checkpoint.every", 2, "--log-every", 3, "--iterations", 400)
+    train(*words, "--out", tmp_path / "straight")
+    command = [sys.executable, str(ROOT / "train.py"), *TINY, *map(str, words), "--out", str(tmp_path / "killed")]
+    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not list((tmp_path / "killed" / "checkpoints").glob("iteration-0000002?")):
+        assert victim.poll() is None
+        time.sleep(0.01)
+    victim.kill()
+    victim.wait()
+    assert json.loads((tmp_path / "killed" / "status.json").read_text())["state"] == "running"
+    assert "Going on from" in train(*words, "--out", tmp_path / "killed")
+    assert_same_weights(checkpoint_of(tmp_path / "straight", 400), checkpoint_of(tmp_path / "killed", 400))
+    iterations = [entry["iteration"] for entry in log_of(tmp_path / "killed")]
+    assert iterations == sorted(set(iterations))
+
+
+def test_a_run_folder_in_use_is_refused(images: Path, tmp_path: Path) -> None:
+    with filelock.FileLock(tmp_path / ".lock"):
+        result = run_script(*TINY, "--data", images, "--out", tmp_path, "--iterations", 1)
+    assert result.returncode == 2
+    assert "another process is training in" in result.stderr
 
 
 def test_another_run_is_not_continued(images: Path, tmp_path: Path) -> None:
@@ -117,6 +152,8 @@ def test_another_run_is_not_continued(images: Path, tmp_path: Path) -> None:
     assert "was made with --seed 0, --objective.loss non-saturating" in result.stderr
     result = run_script(*TINY, *words, "--data", "sprites")
     assert "was made with other images" in result.stderr
+    result = run_script(*TINY, *words, launcher=("--mixed_precision", "bf16"))
+    assert "was made with mixed precision no" in result.stderr
 
 
 def test_bf16_comes_from_the_launcher(images: Path, tmp_path: Path) -> None:
@@ -167,6 +204,20 @@ def test_faults_are_one_sentence(words: list[str], status: int, sentence: str, i
     assert sentence in line
 
 
+def test_a_refused_command_leaves_nothing_behind(images: Path, tmp_path: Path) -> None:
+    """Through the launcher, which adds a traceback of its own and turns every status into 1."""
+    words = ("--data", "nowhere", "--out", tmp_path / "run")
+    result = run_script(*TINY, *words, launcher=LAUNCH)
+    assert result.returncode == 1
+    assert "error: there is no 'nowhere'" in result.stderr
+    assert os.listdir(tmp_path) == []
+    quiet = run_script(*TINY, *words, launcher=("--quiet",))
+    assert "Traceback" not in quiet.stderr
+    result = run_script(*TINY, "--data", images, "--out", images / "run")
+    assert "lies inside the images' folder" in result.stderr
+    assert not (images / "run").exists()
+
+
 def test_a_run_that_breaks_says_so_in_its_status(images: Path, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").mkdir()  # the log cannot be written
     result = run_script(*TINY, "--data", images, "--out", tmp_path, "--iterations", 1)
@@ -193,6 +244,19 @@ def test_wandb_goes_offline_without_a_login_and_keeps_everything(images: Path, t
     again = run_script(*words, "--iterations", 6, env=home)
     assert again.returncode == 0, again.stderr
     assert len({folder.name.split("-")[-1] for folder in (run / "wandb").glob("offline-run-*")}) == 1
+
+
+def test_wandb_online_without_a_login_never_asks(images: Path, tmp_path: Path) -> None:
+    """On a terminal, where wandb would open a prompt."""
+    command = [sys.executable, str(ROOT / "train.py"), *TINY, "--data", images, "--out", tmp_path / "run"]
+    words = " ".join(map(str, [*command, "--iterations", 1, "--track.wandb", "online"]))
+    home = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")} | {"HOME": str(tmp_path)}
+    result = subprocess.run(
+        ["script", "-qec", words, "/dev/null"], env=home, capture_output=True, text=True, timeout=90
+    )
+    assert result.returncode == 0, result.stdout
+    assert "not logged in" in result.stdout
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
 
 
 def test_secrets_stay_out_of_the_run_folder(images: Path, tmp_path: Path) -> None:
@@ -223,7 +287,7 @@ def test_samples_from_a_finished_run(images: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("length", "expected"),
-    [({"iterations": 7}, 7), ({"kimg": 1.0}, 32), ({"epochs": 2.0}, 7), ({"epochs": 0.001}, 1)],
+    [({"iterations": 7}, 7), ({"kimg": 1.0}, 32), ({"epochs": 2.0}, 7), ({"epochs": 0.001}, 1), ({"epochs": 3.2}, 10)],
 )
 def test_lengths(length: dict[str, float], expected: int) -> None:
     assert total_iterations(Config(batch_size=32, **length), images=100) == expected  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,15 +80,19 @@ def settings(config: Config) -> dict[str, Any]:
             "background": options.background, "max_rejected": options.max_rejected}  # fmt: skip
 
 
-def waiting_lock(path: Path, name: str) -> filelock.BaseFileLock:
-    """The lock at `path`, with a word to the user when another process holds it."""
+@contextmanager
+def waiting_lock(path: Path, name: str) -> Iterator[None]:
+    """Hold the lock at `path`, with a word to the user when another process holds it."""
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         say(f"Another process is packing {name}; waiting for it.")
         lock.acquire()
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_pack(folder: Path) -> Pack | None:
@@ -103,8 +108,8 @@ def read_pack(folder: Path) -> Pack | None:
 
 def make_pack(source: Source, folder: Path, config: Config) -> None:
     """Decode every image of `source` into `folder`, under the lock. Raises UsageError for too many bad files."""
-    unfinished = folder.with_suffix(".unfinished")
-    for leftover in (unfinished, folder):
+    unfinished, refused = folder.with_suffix(".unfinished"), folder.with_suffix(".rejected")
+    for leftover in (unfinished, refused, folder):
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir()
     rejected: list[tuple[str, str]] = []
@@ -119,8 +124,8 @@ def make_pack(source: Source, folder: Path, config: Config) -> None:
                 count += 1
     with open(unfinished / "rejected.csv", "w", newline="", errors="surrogateescape") as table:
         csv.writer(table).writerows([("file", "reason"), *rejected])
-    if len(rejected) > config.data_options.max_rejected * len(source):
-        kept = unfinished.replace(folder.with_suffix(".rejected"))
+    if not count or len(rejected) > config.data_options.max_rejected * len(source):
+        kept = unfinished.replace(refused)
         shares = f"{len(rejected)} of {len(source)} images cannot be read, e.g. {rejected[0][0]} ({rejected[0][1]})"
         raise UsageError(
             f"{shares}; all are listed in {kept}/rejected.csv. Mend them, or raise --data-options.max-rejected."

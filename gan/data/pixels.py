@@ -13,6 +13,9 @@ FILTER = Image.Resampling.BILINEAR  # antialiased when it shrinks; what torchvis
 def crop(image: Image.Image, side: int, background: str) -> Image.Image:
     """Resize the short side to `side`, then cut out the centre (torchvision's Resize + CenterCrop)."""
     short = min(image.size)
+    if max(image.size) > 16 * short:  # cut the far ends off first: enlarged, they would only cost memory
+        left, top = ((length - min(length, 16 * short)) // 2 for length in image.size)
+        image = image.crop((left, top, image.width - left, image.height - top))
     width, height = (side * length // short for length in image.size)
     left, top = round((width - side) / 2), round((height - side) / 2)
     return image.resize((width, height), FILTER).crop((left, top, left + side, top + side))

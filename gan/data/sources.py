@@ -48,7 +48,7 @@ class Folder:
                 folders.clear()
                 continue
             visited.add(real)
-            folders[:] = [name for name in folders if not name.startswith(HIDDEN)]
+            folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
             found += [Path(folder, name) for name in files if is_image_name(name)]
         self.files = sorted((file for file in found if file.is_file()), key=lambda file: file.as_posix())
 
@@ -76,7 +76,7 @@ class Zip:
         except (zipfile.BadZipFile, OSError) as error:
             raise UsageError(f"cannot open {path} as a zip file: {error}. Give a folder of images or a .zip.") from None
         self.members = sorted(
-            (member for member in self.archive.infolist() if is_image_name(member.filename)),
+            (member for member in self.archive.infolist() if is_image_name(member.filename) and not member.is_dir()),
             key=lambda member: member.filename,
         )
 
@@ -98,7 +98,9 @@ class Sprites:
 
     name = "sprites"
 
-    def __init__(self, resolution: int, count: int = 10_000):
+    def __init__(self, resolution: int, argument: str = "", count: int = 10_000):
+        if argument:
+            raise UsageError(f"sprites takes nothing after it, but {argument!r} was given.")
         self.count = count
         self.size = max(128, 2 * resolution)
 
@@ -131,6 +133,11 @@ class Torchvision:
         wishes = {"root": str(root), "train": True, "split": "all" if name == "CelebA" else "train", "download": True}
         try:
             self.dataset = dataset_class(**{key: value for key, value in wishes.items() if key in accepted})
+        except (TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(
+                f"{self.name} cannot be loaded by its name alone ({reason}); give a folder instead."
+            ) from None
         except Exception as error:  # the loaders raise whatever their download or unpacking raised
             reason = " ".join(str(error).split()) or type(error).__name__
             raise RunError(
@@ -154,7 +161,7 @@ class Torchvision:
 
 
 SOURCES: dict[str, Callable[[str, int, Path], Source]] = {
-    "sprites": lambda argument, resolution, cache: Sprites(resolution),
+    "sprites": lambda argument, resolution, cache: Sprites(resolution, argument),
     "torchvision": lambda argument, resolution, cache: Torchvision(argument, cache / "torchvision"),
 }
 """Sources by name, built from (text after the colon, resolution, cache folder). Anything else is a path."""
@@ -164,9 +171,9 @@ def open_source(data: str, resolution: int, cache: Path) -> Source:
     """`--data` → the images it names. Raises UsageError when there are none."""
     kind, _, argument = data.partition(":")
     path = Path(data).expanduser()
-    if kind in SOURCES:
+    if kind in SOURCES and (argument or kind == data):
         return SOURCES[kind](argument, resolution, cache)
-    if not path.exists():
+    if not data or not os.path.exists(path):
         raise UsageError(
             f"there is no {data!r}{suggestion(data, SOURCES)} Give a folder, a .zip, torchvision:NAME, or sprites."
         )

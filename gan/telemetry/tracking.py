@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from gan.config import Config, trajectory
+from gan.telemetry.console import say
 
 
 class Tracker:
@@ -22,6 +24,18 @@ class Tracker:
         self.attempt(lambda: self.start(config))
 
     def start(self, config: Config) -> None:
+        """Open the W&B run; when the server does not answer, open it offline and say so."""
+        try:
+            self.open_run(config)
+        except Exception as error:
+            if self.mode == "offline":
+                raise
+            say(f"W&B cannot be reached ({type(error).__name__}); going on offline.")
+            self.mode = "offline"
+            wandb.teardown()  # its service still holds the run that could not be opened
+            self.open_run(config)
+
+    def open_run(self, config: Config) -> None:
         id_file = self.folder / "wandb" / "id.txt"
         id_file.parent.mkdir(exist_ok=True)
         if not id_file.exists():
@@ -32,8 +46,8 @@ class Tracker:
             "dir": str(self.folder),
             "mode": self.mode,
             "resume": "allow" if self.mode == "online" else None,
-            "tags": [config.recipe],
-            "settings": wandb.Settings(silent=True, console="off"),
+            "tags": [Path(config.recipe).stem[:64]],
+            "settings": wandb.Settings(silent=True, console="off", init_timeout=30),
         }
         settings = {**trajectory(config), "data": config.data}
         self.accelerator.init_trackers(config.track.project, settings, {"wandb": options})
@@ -57,7 +71,7 @@ class Tracker:
     def where(self) -> str | None:
         """One line for the user: the run's address, or how to send it later."""
         if self.mode == "offline":
-            return f"W&B is offline; to upload this run: wandb sync {self.folder}/wandb/offline-run-*"
+            return f"W&B is offline; to upload this run: wandb sync {shlex.quote(str(self.folder))}/wandb/offline-run-*"
         return f"W&B: {self.run.url}" if self.mode == "online" else None
 
     def attempt(self, call: Callable[[], None]) -> None:
@@ -68,16 +82,18 @@ class Tracker:
             call()
         except Exception as error:  # the network, the service process, the disk: none of it may stop a training run
             reason = " ".join(str(error).split())
-            print(
-                f"W&B stopped ({type(error).__name__}: {reason}); training goes on, log.jsonl has it all.", flush=True
-            )
+            say(f"W&B stopped ({type(error).__name__}: {reason}); training goes on, log.jsonl has it all.")
             self.mode = "disabled"
 
 
 def wandb_mode(wish: str) -> str:
     """auto → what $WANDB_MODE says, else online when logged in, else offline. Never prompts, never asks the network."""
-    if wish != "auto":
+    if wish == "auto":
+        wish = os.environ.get("WANDB_MODE", "auto")
+    if wish in ("offline", "disabled"):
         return wish
-    if (mode := os.environ.get("WANDB_MODE")) in ("online", "offline", "disabled"):
-        return mode
-    return "online" if wandb.login(prompt=False, verify=False) else "offline"
+    if wandb.login(prompt=False, verify=False):
+        return "online"
+    if wish == "online":
+        say("W&B: not logged in (wandb login does that once), so this run is offline.")
+    return "offline"

@@ -63,13 +63,30 @@ def test_bad_files_are_left_out_and_listed(images: Path, tmp_path: Path) -> None
     folder.mkdir()
     for index, path in enumerate(images.rglob("*.png")):
         (folder / f"{index:02d}.png").write_bytes(path.read_bytes() if index != 7 else path.read_bytes()[:200])
-    with pytest.raises(UsageError, match=r"1 of 20 images cannot be read, e\.g\. .*07\.png"):
-        open_pack(config_for(folder, tmp_path))
+    for _ in range(2):  # the second time as clearly as the first
+        with pytest.raises(UsageError, match=r"1 of 20 images cannot be read, e\.g\. .*07\.png"):
+            open_pack(config_for(folder, tmp_path))
     pack = open_pack(config_for(folder, tmp_path, max_rejected=0.05))
     assert len(pack.images) == 19
     rows = list(csv.reader((pack.folder / "rejected.csv").read_text().splitlines()))
     assert [Path(row[0]).name for row in rows[1:]] == ["07.png"]
     assert rows[1][1]
+
+
+def test_nothing_readable_is_refused_however_much_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "a.png").write_bytes(b"junk")
+    with pytest.raises(UsageError, match="1 of 1 images cannot be read"):
+        open_pack(config_for(tmp_path / "junk", tmp_path, max_rejected=1.0))
+
+
+def test_a_pack_that_was_cut_short_is_made_again(images: Path, tmp_path: Path) -> None:
+    """What a killed process leaves behind: half a file under the unfinished name, and a lock file nobody holds."""
+    config = config_for(images, tmp_path)
+    whole = open_pack(config)
+    (whole.folder / "images.bin").rename(tmp_path / "images.bin")
+    whole.folder.rename(whole.folder.with_suffix(".unfinished"))
+    assert open_pack(config).content == whole.content
 
 
 def test_several_processes_at_once_make_one_pack(images: Path, tmp_path: Path) -> None:

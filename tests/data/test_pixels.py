@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,15 @@ def test_crop_and_squash_equal_torchvisions(size: tuple[int, int]) -> None:
     assert (to_pixels(image, 32, 3, "crop", "white") == cropped).all()
     squashed = np.asarray(Resize((32, 32))(image))
     assert (to_pixels(image, 32, 3, "squash", "white") == squashed).all()
+
+
+def test_a_very_long_image_costs_no_more_than_its_middle() -> None:
+    """Enlarging the whole of it first would take 64 × 2,560,000 pixels, half a gigabyte and a second."""
+    long = Image.new("RGB", (1, 40_000), (0, 0, 0))
+    long.paste((200, 100, 50), (0, 19_990, 1, 20_010))
+    began = time.process_time()
+    assert (to_pixels(long, 64, 3, "crop", "white") == (200, 100, 50)).all()
+    assert time.process_time() - began < 0.1
 
 
 def test_pad_keeps_the_proportions() -> None:

@@ -36,6 +36,9 @@ def test_a_zip_is_read_without_unpacking(tmp_path: Path) -> None:
         for value, name in enumerate(("set/2.png", "set/1.png", "__MACOSX/set/._1.png", "set/readme.txt")):
             archive.write(picture(tmp_path / "one", value), name)
     source = Zip(tmp_path / "set.zip")
+    with zipfile.ZipFile(tmp_path / "set.zip", "a") as archive:
+        archive.mkdir("folder.png") if hasattr(archive, "mkdir") else archive.writestr("folder.png/", b"")
+    assert len(Zip(tmp_path / "set.zip")) == 2
     assert [source.label(index).split(":")[-1] for index in range(len(source))] == ["set/1.png", "set/2.png"]
     assert [source.open(index).getpixel((0, 0)) for index in range(2)] == [(1, 1, 1), (0, 0, 0)]
     assert sorted(os.listdir(tmp_path)) == ["one", "set.zip"]
@@ -51,7 +54,10 @@ def test_fingerprints_follow_the_files(tmp_path: Path) -> None:
     assert len({before, added, Folder(tmp_path).fingerprint()}) == 3
 
 
-@pytest.mark.parametrize("data", ["nowhere", "sprits", "empty", "text.txt", "torchvision:MNIS"])
+@pytest.mark.parametrize(
+    "data",
+    ["nowhere", "n" * 300, "", "sprits", "empty", "text.txt", "torchvision:MNIS", "torchvision:EMNIST", "sprites:7"],
+)
 def test_what_is_no_source_is_refused_with_advice(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()

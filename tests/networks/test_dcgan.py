@@ -55,6 +55,11 @@ def test_channels_follow_the_table_of_the_wide_network() -> None:
     assert channels_at(256, 4) == 4  # … nor than the width itself
 
 
+def test_the_slope_of_the_leaky_relus_is_the_papers() -> None:
+    D = Discriminator(64, 3, 4, norm_first=False)
+    assert [layer.negative_slope for layer in D.modules() if isinstance(layer, nn.LeakyReLU)] == [0.2] * 4
+
+
 def test_initial_weights() -> None:
     G = Generator(64, 3, 100, 64)
     initialise(G, seed=3, name="generator")
