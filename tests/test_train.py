@@ -259,6 +259,16 @@ def test_wandb_online_without_a_login_never_asks(images: Path, tmp_path: Path) -
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
 
 
+def test_wandb_whose_server_does_not_answer_goes_offline(images: Path, tmp_path: Path) -> None:
+    """Logged in, but nobody listens; wandb is given 30 seconds to find out."""
+    words = (*TINY, "--data", images, "--out", tmp_path / "run", "--iterations", 1, "--track.wandb", "auto")
+    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "1" * 40, "HOME": str(tmp_path)}
+    result = run_script(*words, env={**os.environ, **server})
+    assert result.returncode == 0, result.stderr
+    assert "W&B cannot be reached" in result.stdout
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+
+
 def test_secrets_stay_out_of_the_run_folder(images: Path, tmp_path: Path) -> None:
     secret = "s3cr3t" * 7
     words = (*TINY, "--data", images, "--out", tmp_path, "--iterations", 1, "--track.wandb", "offline")

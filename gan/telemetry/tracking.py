@@ -32,7 +32,8 @@ class Tracker:
                 raise
             say(f"W&B cannot be reached ({type(error).__name__}); going on offline.")
             self.mode = "offline"
-            wandb.teardown()  # its service still holds the run that could not be opened
+            self.accelerator.trackers.clear()  # Accelerate would start the failed one again
+            wandb.teardown()  # and W&B's service still holds its run
             self.open_run(config)
 
     def open_run(self, config: Config) -> None:
