@@ -44,7 +44,7 @@ def train(config: Config) -> None:
     except BaseException:
         folder.remove_if_empty()
         raise
-    lock = folder.lock() if accelerator.is_main_process else None  # held until this function returns
+    lock = folder.lock() if accelerator.is_main_process else None
     trainer = Trainer(config, accelerator, folder, pack.images, pack.content)
     try:
         trainer.run()
@@ -68,9 +68,8 @@ def start_accelerator(config: Config) -> Accelerator:
     if accelerator.device.type == "cpu":
         if accelerator.mixed_precision == "fp16" and accelerator.is_main_process:
             say("fp16 needs a GPU; on this CPU the run is in float32.")
-        if (
-            os.environ.get("OMP_NUM_THREADS", "1") == "1"
-        ):  # accelerate launch sets 1 when nobody asks for another number
+        # accelerate launch sets 1 when nobody asks for another number; that would leave the other cores idle
+        if os.environ.get("OMP_NUM_THREADS", "1") == "1":
             torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     torch.backends.cudnn.deterministic = True  # the same command gives the same weights
     torch.backends.cudnn.benchmark = False
