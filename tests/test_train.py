@@ -214,7 +214,7 @@ def test_a_refused_command_leaves_nothing_behind(images: Path, tmp_path: Path) -
     assert os.listdir(tmp_path) == []
     quiet = run_script(*TINY, *words, launcher=("--quiet",))
     assert "Traceback" not in quiet.stderr
-    result = run_script(*TINY, "--data", images, "--out", images / "run")
+    result = run_script(*TINY, "--data", images, "--out", images / "run", "--iterations", 1)
     assert "lies inside the images' folder" in result.stderr
     assert not (images / "run").exists()
 
