@@ -80,6 +80,28 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(path, tensors, state)
 
 
+def to_message(found: Checkpoint | None) -> bytes:
+    """A checkpoint, or none, for the way to another process."""
+    if found is None:
+        return b""
+    note = json.dumps([str(found.path), found.state]).encode()
+    named = {f"{group}/{name}": value for group, tensors in found.tensors.items() for name, value in tensors.items()}
+    return to_bytes({"note": torch.frombuffer(bytearray(note), dtype=torch.uint8), **named})
+
+
+def from_message(content: bytes) -> Checkpoint | None:
+    """What `to_message` was given."""
+    if not content:
+        return None
+    named = safetensors.torch.load(content)
+    path, state = json.loads(bytes(named.pop("note").tolist()))
+    tensors: TensorGroups = {}
+    for full_name, value in named.items():
+        group, _, name = full_name.partition("/")
+        tensors.setdefault(group, {})[name] = value
+    return Checkpoint(Path(path), tensors, state)
+
+
 def load_newest(folder: Path) -> Checkpoint | None:
     """The newest intact checkpoint in `folder`, or None. Damaged ones are named, passed over and left as they are."""
     for path in listed(folder):

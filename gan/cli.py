@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tyro
 
 from gan.config import parse, plain_refusals
-from gan.errors import UserFault
+from gan.errors import ProcessError, UserFault
 from gan.sample import write_samples
 
 
@@ -20,7 +20,7 @@ def guarded(command: Callable[[], None]) -> int:
     try:
         command()
     except UserFault as fault:
-        if os.environ.get("RANK", "0") == "0":
+        if os.environ.get("RANK", "0") == "0" or isinstance(fault, ProcessError):
             print(f"error: {' '.join(str(fault).split())}", file=sys.stderr, flush=True)
         return fault.exit_status
     except KeyboardInterrupt:

@@ -24,10 +24,12 @@ from tyro.constructors import PrimitiveConstructorSpec
 from gan.data.pixels import BACKGROUND, FITS
 from gan.errors import UsageError, suggestion
 from gan.networks import NETWORKS
+from gan.networks.blocks import NORMS
 from gan.objectives import LOSSES
 
 RECIPES = Path(__file__).parent / "recipes"
 DTYPES = ("float32", "float64")
+COMPRESSIONS = ("no", "fp16", "bf16")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
@@ -56,8 +58,14 @@ class ModelConfig:
     """Numbers in one latent z."""
     width: int = 64
     """Channels at 32×32; 8 times as many at 4×4, half as many at 64×64."""
+    norm_g: Annotated[str, one_of(NORMS)] = "batch"
+    """Normalisation in G's blocks."""
+    norm_d: Annotated[str, one_of(NORMS)] = "batch"
+    """Normalisation in D's blocks."""
     norm_first: bool = False
-    """BatchNorm in D's first block too (the DCGAN paper advises against it)."""
+    """Normalisation in D's first block too (the DCGAN paper advises against it)."""
+    sync_batchnorm: bool = True
+    """BatchNorm over the images of all processes, so that their number does not change the result."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +105,29 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
+class AugmentConfig:
+    flip: float = 0
+    """Probability that an image is mirrored left and right."""
+    flip_vertical: float = 0
+    """Probability that an image is mirrored top and bottom."""
+    fakes: bool = False
+    """Show D both real and generated images augmented, not the real ones alone."""
+
+
+@dataclass(frozen=True)
 class CheckpointConfig:
     every: int = 1000
     """Iterations between checkpoints; one more is saved at the end."""
     keep: int = 3
     """How many of the newest checkpoints stay; at least 2."""
+
+
+@dataclass(frozen=True)
+class DistributedConfig:
+    compression: Annotated[str, one_of(COMPRESSIONS)] = "no"
+    """Send gradients between processes as fp16 or bf16 (bf16: GPUs only): half the traffic, but rounded."""
+    timeout: float = 300
+    """Seconds without a sign of life from a process, or without an iteration, after which the run ends."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +154,9 @@ class Config:
     """1 grey, 3 RGB, 4 RGB with alpha."""
     batch_size: int = 128
     """Images per update, over all processes together."""
+    accumulation: int = 1
+    """Parts that each process makes of its share of the batch, one after the other, to save memory. BatchNorm then
+    sees a part at a time."""
     epochs: float | None = None
     """Length as passes over the images. Give one of epochs, kimg, iterations; by default the recipe's."""
     kimg: float | None = None
@@ -150,14 +179,16 @@ class Config:
     optim_g: AdamConfig = field(default_factory=AdamConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     data_options: DataOptions = field(default_factory=DataOptions)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
     track: TrackConfig = field(default_factory=TrackConfig)
 
 
 LENGTHS = ("epochs", "kimg", "iterations")
 FREE = {
     *("recipe", "data", "out", "resume", "log-every", "sample-every", *LENGTHS, "checkpoint", "track"),
-    *("data-options.max-rejected", "data-options.workers", "data-options.cache"),
+    *("data-options.max-rejected", "data-options.workers", "data-options.cache", "distributed.timeout"),
 }
 """Settings and groups that may change between a stop and a resume: they decide what is recorded and how
 long the run is, not the path it takes. (What the images are is compared by the pack's content, not by its place.)"""
@@ -166,13 +197,20 @@ long the run is, not the path it takes. (What the images are is compared by the 
 POSITIVE = 1e-9
 LEAST = {
     **{"epochs": POSITIVE, "kimg": POSITIVE, "iterations": 1, "batch-size": 2, "seed": 0},
-    **{"log-every": 1, "sample-every": 1, "checkpoint.every": 1, "checkpoint.keep": 2},
+    **{
+        "accumulation": 1,
+        "distributed.timeout": 1,
+        "log-every": 1,
+        "sample-every": 1,
+        "checkpoint.every": 1,
+        "checkpoint.keep": 2,
+    },
     **{"model.z-dim": 1, "model.width": 1, "ema.decay": 0, "optim-d.lr": 0, "optim-g.lr": 0},
-    **{"data-options.workers": 0, "data-options.max-rejected": 0},
+    **{"data-options.workers": 0, "data-options.max-rejected": 0, "augment.flip": 0, "augment.flip-vertical": 0},
     **{f"optim-{player}.beta{which}": 0 for player in "dg" for which in (1, 2)},
 }
 MOST = {
-    **{"ema.decay": 1, "data-options.max-rejected": 1},
+    **{"ema.decay": 1, "data-options.max-rejected": 1, "augment.flip": 1, "augment.flip-vertical": 1},
     **{f"optim-{player}.beta{which}": 0.999999 for player in "dg" for which in (1, 2)},
 }
 RESOLUTIONS = (16, 32, 64, 128, 256, 512)

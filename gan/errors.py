@@ -20,6 +20,10 @@ class RunError(UserFault):
     """Something went wrong while the command ran: exit status 1."""
 
 
+class ProcessError(RunError):
+    """A fault of one process alone, which prints it itself. All other faults are the same on every process."""
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The end of a sentence: '; did you mean …?' when a known word is close to `word`, else a full stop."""
     nearest = get_close_matches(word, list(known), n=1, cutoff=0.5)

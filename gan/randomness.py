@@ -30,6 +30,11 @@ def latents(seed: int, purpose: str, index: int, count: int, dimension: int) -> 
     return torch.from_numpy(generator(seed, purpose, index).standard_normal((count, dimension)))
 
 
+def uniform(seed: int, purpose: str, index: int, *shape: int) -> Tensor:
+    """Uniform draws in [0, 1) of this shape, float64 on the CPU."""
+    return torch.from_numpy(generator(seed, purpose, index).random(shape))
+
+
 def image_order(seed: int, images: int, start: int, count: int) -> np.ndarray:
     """Which images stand at positions start … start + count − 1 of the training stream: int64, shape (count,).
 

@@ -21,8 +21,12 @@ class CriticStep(nn.Module):
         self.loss = loss
 
     def forward(self, real: Images, fake: Images) -> tuple[Tensor, Statistics]:
-        """Scalar loss and detached 0-d statistics; scores are mean probabilities D(x) and D(G(z)) in [0, 1]."""
-        real_logits, fake_logits = in_float32(self.D(real)), in_float32(self.D(fake))
+        """Scalar loss and detached 0-d statistics; scores are mean probabilities D(x) and D(G(z)) in [0, 1].
+
+        No gradient goes on to whoever made the fakes.
+        """
+        real_logits = in_float32(self.D(real))
+        fake_logits = in_float32(self.D([image.detach() for image in fake]))
         loss = self.loss.discriminator(real_logits, fake_logits).mean()
         return loss, {
             "loss/d": loss.detach(),
@@ -39,6 +43,13 @@ def generator_loss(D: nn.Module, fake: Images, loss: Loss) -> Tensor:
 def in_float32(logits: Tensor) -> Tensor:
     """Logits in at least float32, so that mixed precision never reaches the loss; float64 stays as it is."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def mean_of(parts: list[Statistics]) -> Statistics:
+    """Statistics of a batch from those of its equally large parts."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
 
 
 @contextmanager

@@ -4,7 +4,8 @@ import copy
 import math
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,66 +15,69 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from gan import checkpoint
+from gan.augment import AUGMENTS, augment
 from gan.checkpoint import Checkpoint
 from gan.config import AdamConfig, Config, trajectory
 from gan.data.batches import Batches
-from gan.data.pack import available_cores, open_pack
+from gan.data.pack import Pack, open_pack
 from gan.ema import update_ema
-from gan.errors import UsageError
-from gan.networks import NETWORKS
+from gan.errors import ProcessError, UsageError
+from gan.memory import advice, is_out_of_memory
+from gan.networks import NETWORKS, Images
+from gan.networks.batchnorm import synchronise
 from gan.objectives import LOSSES
-from gan.randomness import initialise, latents
+from gan.player import Player
+from gan.processes import check_agreement, check_batch, from_main, precision, start_processes, together
+from gan.randomness import initialise, latents, uniform
 from gan.run_folder import RunFolder
-from gan.steps import CriticStep, Statistics, frozen, generator_loss
+from gan.steps import CriticStep, Statistics, frozen, generator_loss, mean_of
 from gan.telemetry.console import say
 from gan.telemetry.recorder import Recorder
+from gan.watchdog import Watchdog
 
 SAMPLES = 64
 
 
 def train(config: Config) -> None:
     """A whole run: new, or going on from its newest checkpoint."""
-    accelerator = start_accelerator(config)
+    accelerator = start_processes(config)
     folder = RunFolder(Path(str(config.out)))
-    check_places(config, folder)
-    if accelerator.is_main_process:
-        folder.create()
-    try:
-        pack = open_pack(config)
-        check_batch(config, accelerator, len(pack.images))
-    except BaseException:
-        folder.remove_if_empty()
-        raise
-    lock = folder.lock() if accelerator.is_main_process else None
-    trainer = Trainer(config, accelerator, folder, pack.images, pack.content)
-    try:
-        trainer.run()
-    except BaseException as error:
-        if accelerator.is_main_process:
-            state = "preempted" if isinstance(error, KeyboardInterrupt) else "failed"
-            folder.write_status(state, trainer.iteration, reason=str(error) or type(error).__name__)
-            last = next((path.name for path in checkpoint.listed(folder.checkpoints)), "the beginning")
-            say(f"Stopped at iteration {trainer.iteration}; the same command goes on from {last}.")
-        raise
-    finally:
-        if lock is not None:
-            lock.release()
+    with Watchdog(accelerator, config.distributed.timeout) as watchdog:
+        together(accelerator, lambda: check_places(config, folder))
+        together(accelerator, folder.create if accelerator.is_main_process else lambda: None)
+        try:
+            pack = open_images(config, accelerator)
+        except BaseException:
+            folder.remove_if_empty()
+            raise
+        lock = together(accelerator, folder.lock if accelerator.is_main_process else lambda: None)
+        trainer = Trainer(config, accelerator, folder, pack.images, pack.content)
+        watchdog.report = trainer.record_failure
+        try:
+            with plain_faults(config, accelerator, watchdog):
+                trainer.run(watchdog)
+        except BaseException as error:
+            trainer.record_failure(str(error) or type(error).__name__, preempted=isinstance(error, KeyboardInterrupt))
+            raise
+        finally:
+            if lock is not None:
+                lock.release()
+    accelerator.state.destroy_process_group()
 
 
-def start_accelerator(config: Config) -> Accelerator:
-    """Accelerate with this machine's devices; precision and processes are as `accelerate launch` said."""
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), log_with="wandb")
-    if config.dtype == "float64" and accelerator.mixed_precision != "no":
-        raise UsageError(f"--dtype float64 and mixed precision {accelerator.mixed_precision} exclude each other.")
-    if accelerator.device.type == "cpu":
-        if accelerator.mixed_precision == "fp16" and accelerator.is_main_process:
-            say("fp16 needs a GPU; on this CPU the run is in float32.")
-        # accelerate launch sets 1 when nobody asks for another number; that would leave the other cores idle
-        if os.environ.get("OMP_NUM_THREADS", "1") == "1":
-            torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    torch.backends.cudnn.deterministic = True  # the same command gives the same weights
-    torch.backends.cudnn.benchmark = False
-    return accelerator
+@contextmanager
+def plain_faults(config: Config, accelerator: Accelerator, watchdog: Watchdog) -> Iterator[None]:
+    """Faults of the machines, inside, become a sentence. Raises ProcessError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            fault = advice(config, accelerator.num_processes, precision(accelerator), accelerator.device)
+        elif lost := watchdog.lost():
+            fault = f"{lost}. The run ends here; the same command goes on from its newest checkpoint."
+        else:
+            raise
+        raise ProcessError(f"process {accelerator.process_index}: {fault}") from error
 
 
 def check_places(config: Config, folder: RunFolder) -> None:
@@ -82,16 +86,14 @@ def check_places(config: Config, folder: RunFolder) -> None:
         raise UsageError(f"the run folder {folder.path} lies inside the images' folder; choose another with --out.")
 
 
-def check_batch(config: Config, accelerator: Accelerator, images: int) -> None:
-    """Refuse a batch that the images cannot fill or the processes cannot share. Raises UsageError."""
-    batch, processes = config.batch_size, accelerator.num_processes
-    if images < batch:
-        raise UsageError(
-            f"{config.data} has {images} images, fewer than one batch of {batch}; add images or lower --batch-size."
-        )
-    if batch % processes:
-        nearest = batch // processes * processes or processes
-        raise UsageError(f"--batch-size {batch} cannot be shared by {processes} processes; the nearest is {nearest}.")
+def open_images(config: Config, accelerator: Accelerator) -> Pack:
+    """The pack, made by one process of each machine, and the same for all; enough images for a batch."""
+    first = accelerator.is_local_main_process
+    packed = together(accelerator, (lambda: open_pack(config)) if first else lambda: None)
+    pack = packed or open_pack(config)
+    check_agreement(accelerator, config, pack.content)
+    check_batch(config, accelerator.num_processes, len(pack.images))
+    return pack
 
 
 def total_iterations(config: Config, images: int) -> int:
@@ -117,27 +119,32 @@ class Trainer:
         self.device, self.dtype = accelerator.device, getattr(torch, config.dtype)
         self.loss = LOSSES[config.objective.loss]
         self.build_players()
-        rank, processes = accelerator.process_index, accelerator.num_processes
-        self.batches = Batches(images, config.batch_size, config.seed, rank, processes, self.device, self.dtype)
+        rank, processes, part = (
+            accelerator.process_index,
+            accelerator.num_processes,
+            config.batch_size // config.accumulation,
+        )
+        self.batches = Batches(images, part, config.seed, rank, processes, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
         self.iteration = self.resume()
 
     def build_players(self) -> None:
-        """G, D and their optimizers, and the average of G. Unwrapped modules are self.G and self.D."""
-        config = self.config
+        """G, D and what updates them, and the average of G. Bare networks are self.G and self.D."""
+        config, accelerator = self.config, self.accelerator
         self.G, self.D = NETWORKS[config.model.network](config)
         for name, module in (("generator", self.G), ("discriminator", self.D)):
             initialise(module, config.seed, name)
             module.to(self.device, self.dtype)
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to torch 2.11's types
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
-        self.optimizer_g = adam(self.G.parameters(), config.optim_g, self.device)
-        self.optimizer_d = adam(self.D.parameters(), config.optim_d, self.device)
-        prepare = self.accelerator.prepare
-        self.generate, self.step_g = prepare(self.G, self.optimizer_g)
-        self.critic_step, self.step_d = prepare(CriticStep(self.D, self.loss), self.optimizer_d)
+        if accelerator.num_processes > 1 and config.model.sync_batchnorm:
+            self.G, self.D = (synchronise(module, self.device) for module in (self.G, self.D))
+        optimizer_g = adam(self.G.parameters(), config.optim_g, self.device)
+        optimizer_d = adam(self.D.parameters(), config.optim_d, self.device)
+        self.player_g = Player(accelerator, self.G, self.G, optimizer_g)
+        self.player_d = Player(accelerator, self.D, CriticStep(self.D, self.loss), optimizer_d)
 
-    def run(self) -> None:
+    def run(self, watchdog: Watchdog) -> None:
         """Iterate to the end, recording and saving on the way."""
         config, begin = self.config, self.iteration
         if begin >= self.total:
@@ -150,47 +157,85 @@ class Trainer:
             while self.iteration < self.total:
                 recorder.add(self.iterate(self.iteration))
                 self.iteration += 1
+                watchdog.progress()
                 if self.due(config.checkpoint.every):
                     self.save()
                 if self.due(config.log_every):
-                    recorder.log(self.iteration)
+                    recorder.log(self.iteration, self.amp())
                 if self.due(config.sample_every):
                     recorder.picture(f"iteration-{self.iteration:08d}", self.sample(), self.iteration)
+            self.accelerator.wait_for_everyone()
         finally:
+            watchdog.stop()
             recorder.close()
-        self.conclude(recorder)
+        self.conclude()
 
     def iterate(self, iteration: int) -> Statistics:
         """One D update and one G update on one global batch. Nothing here reads a value from the device."""
-        real = self.batches.at(iteration * self.config.batch_size)
-        fake = self.generate(self.draw_latents("latents", iteration, self.config.batch_size))
-        loss_d, statistics = self.critic_step(real, [image.detach() for image in fake])
-        self.update(self.step_d, loss_d)
-        with frozen(self.D):
-            with self.accelerator.autocast():
-                loss_g = generator_loss(self.D, fake, self.loss)
-            self.update(self.step_g, loss_g)
+        z = self.draw_latents("latents", iteration)
+        # G's one forward serves both updates. In parts it is made anew: kept for all of them, it would fill the memory
+        fake = self.player_g.step(z[0]) if len(z) == 1 else None
+        statistics = {**self.update_d(iteration, z, fake), **self.update_g(iteration, z, fake)}
         update_ema(self.G_ema, self.G, self.config.ema.decay, iteration)
-        return {**statistics, "loss/g": loss_g.detach()}
+        return statistics
 
-    def update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        self.accelerator.backward(loss)
-        optimizer.step()
-        optimizer.zero_grad()
+    def update_d(self, iteration: int, z: list[Tensor], fake: Images | None) -> Statistics:
+        parts: list[Statistics] = []
+        for part in range(len(z)):
+            real = self.batches.at(iteration * self.config.batch_size + part * self.batches.batch_size)
+            real = self.augmented(real, "real", iteration, part)
+            images = self.augmented(fake or self.draw_images(self.G, z[part]), "fake for d", iteration, part)
+            with self.player_d.part(part, len(z)):
+                loss, statistics = self.player_d.step(real, images)
+                self.player_d.backward(loss / len(z))
+            parts.append(statistics)
+        self.player_d.update()
+        return mean_of(parts)
 
-    def draw_latents(self, purpose: str, index: int, count: int) -> Tensor:
-        """This process' rows of `count` latents drawn for all processes, (rows, z_dim)."""
-        z = latents(self.config.seed, purpose, index, count, self.config.model.z_dim)
-        return z[self.batches.rows].to(self.device, self.dtype, non_blocking=True)
+    def update_g(self, iteration: int, z: list[Tensor], fake: Images | None) -> Statistics:
+        parts: list[Statistics] = []
+        with frozen(self.D):
+            for part in range(len(z)):
+                with self.player_g.part(part, len(z)):
+                    images = self.augmented(fake or self.player_g.step(z[part]), "fake for g", iteration, part)
+                    with self.accelerator.autocast():
+                        loss = generator_loss(self.D, images, self.loss)
+                    self.player_g.backward(loss / len(z))
+                parts.append({"loss/g": loss.detach()})
+            self.player_g.update()
+        return mean_of(parts)
+
+    def draw_latents(self, purpose: str, iteration: int) -> list[Tensor]:
+        """This process' rows of a batch of latents drawn for all: (rows, z_dim) for each part of the batch."""
+        z = latents(self.config.seed, purpose, iteration, self.config.batch_size, self.config.model.z_dim)
+        return [self.own_rows(z, part) for part in range(self.config.accumulation)]
+
+    def augmented(self, images: Images, which: str, iteration: int, part: int) -> Images:
+        """Images as D sees them; every sample has draws of its own, made for the whole batch."""
+        options = self.config.augment
+        if not any(getattr(options, name) for name in AUGMENTS) or (which != "real" and not options.fakes):
+            return images
+        u = uniform(self.config.seed, f"augment {which}", iteration, self.config.batch_size, len(AUGMENTS), 4)
+        return augment(images, self.own_rows(u, part), options)
+
+    def own_rows(self, draws: Tensor, part: int) -> Tensor:
+        """From draws for the global batch, this process' share of one part of it, on its device."""
+        mine = draws.split(self.batches.batch_size)[part][self.batches.rows]
+        return mine.to(self.dtype).to(self.device, non_blocking=True)
+
+    @torch.no_grad()
+    def draw_images(self, G: nn.Module, z: Tensor) -> Images:
+        """Images in [−1, 1] from latents (N, z_dim), without gradients."""
+        return G(z.to(self.device, self.dtype))
 
     def due(self, every: int) -> bool:
         return self.iteration % every == 0 or self.iteration == self.total
 
-    @torch.no_grad()
     def sample(self) -> Tensor:
         """(64, C, H, W) in [−1, 1] from the averaged G and the run's fixed latents."""
-        z = latents(self.config.seed, "samples", 0, SAMPLES, self.config.model.z_dim)
-        return self.G_ema(z.to(self.device, self.dtype))[0]
+        return self.draw_images(self.G_ema, latents(self.config.seed, "samples", 0, SAMPLES, self.config.model.z_dim))[
+            0
+        ]
 
     def save(self) -> None:
         """A checkpoint of everything that cannot be computed from (config, seed)."""
@@ -200,26 +245,22 @@ class Trainer:
             "generator": self.G.state_dict(),
             "generator_ema": self.G_ema.state_dict(),
             "discriminator": self.D.state_dict(),
-            "optimizer_g": checkpoint.optimizer_tensors(self.optimizer_g, self.G),
-            "optimizer_d": checkpoint.optimizer_tensors(self.optimizer_d, self.D),
+            "optimizer_g": checkpoint.optimizer_tensors(self.player_g.optimizer, self.G),
+            "optimizer_d": checkpoint.optimizer_tensors(self.player_d.optimizer, self.D),
         }
-        scaler = self.accelerator.scaler
-        state = {"trajectory": self.identity(), "scaler": scaler.state_dict() if scaler is not None else None}
+        state = {"trajectory": self.identity(), "amp_g": self.player_g.state(), "amp_d": self.player_d.state()}
         checkpoint.save(self.folder.checkpoints, self.iteration, tensors, state, self.config.checkpoint.keep)
 
     def resume(self) -> int:
-        """Load what `--resume` asks for; the number of iterations already done."""
-        found = self.find_checkpoint()
+        """Load what `--resume` asks for; the number of iterations already done. The main process reads the disk."""
+        found = from_main(self.accelerator, self.find_checkpoint, checkpoint.to_message, checkpoint.from_message)
         if found is None:
             return 0
         for name, module in (("generator", self.G), ("generator_ema", self.G_ema), ("discriminator", self.D)):
             module.load_state_dict(found.tensors[name])
-        checkpoint.load_optimizer(self.optimizer_g, self.G, found.tensors["optimizer_g"])
-        checkpoint.load_optimizer(self.optimizer_d, self.D, found.tensors["optimizer_d"])
-        if self.accelerator.scaler is not None and found.state["scaler"]:
-            self.accelerator.scaler.load_state_dict(found.state["scaler"])
-        if self.accelerator.is_main_process:
-            say(f"Going on from {found.path}.")
+        for letter, player in (("g", self.player_g), ("d", self.player_d)):
+            checkpoint.load_optimizer(player.optimizer, player.module, found.tensors[f"optimizer_{letter}"])
+            player.load_state(found.state[f"amp_{letter}"])
         return int(found.state["iteration"])
 
     def find_checkpoint(self) -> Checkpoint | None:
@@ -231,24 +272,32 @@ class Trainer:
             found = None if wish == "never" else open_checkpoint(Path(wish))
         if found is not None:
             self.check_same_run(found)
-        if self.accelerator.is_main_process:
-            if wish == "auto" and found is not None:
-                checkpoint.set_damaged_aside(mine, found.path)
-            else:
-                self.folder.set_aside()
-                self.folder.create()
+        if wish == "auto" and found is not None:
+            checkpoint.set_damaged_aside(mine, found.path)
+        else:
+            self.folder.set_aside()
+            self.folder.create()
+        if found is not None:
+            say(f"Going on from {found.path}.")
         return found
 
     def identity(self) -> dict[str, Any]:
         """What decides the path of this run; a checkpoint carries it, and only fits a run with the same."""
-        precision = self.accelerator.mixed_precision
-        return {**trajectory(self.config), "mixed precision": precision, "images": self.content}
+        model = self.config.model
+        local = not model.sync_batchnorm and "batch" in (model.norm_g, model.norm_d)
+        return {
+            **trajectory(self.config),
+            "mixed precision": precision(self.accelerator),
+            "images": self.content,
+            "processes": self.accelerator.num_processes if local else "any",
+        }
 
     def check_same_run(self, found: Checkpoint) -> None:
         """Raises UsageError naming what differs, or when there is nothing left to do from an explicit checkpoint."""
         now, then = self.identity(), found.state["trajectory"]
         changed = [name for name in now if now[name] != then.get(name)]
-        words = {"images": "other images", "mixed precision": f"mixed precision {then.get('mixed precision')}"}
+        words = {"images": "other images", "mixed precision": f"mixed precision {then.get('mixed precision')}",
+                 "processes": f"{then.get('processes')} process(es) that each have their own BatchNorm"}  # fmt: skip
         if changed:
             what = ", ".join(words.get(name, f"--{name} {then.get(name)}") for name in changed)
             raise UsageError(
@@ -262,21 +311,36 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         self.folder.rewind_log(self.iteration)
-        if self.accelerator.num_processes > 1:
-            say("Several processes: BatchNorm is not synchronised between them yet, so the result differs from one's.")
-        facts = {"processes": self.accelerator.num_processes, "precision": self.accelerator.mixed_precision}
+        facts = {"processes": self.accelerator.num_processes, "precision": precision(self.accelerator)}
         self.folder.describe(self.config, facts)
         self.folder.write_status("running", self.iteration)
-        side = self.config.resolution
+        side, machine = self.config.resolution, f"{self.accelerator.num_processes} × {self.device.type}"
         sizes = [sum(parameter.numel() for parameter in module.parameters()) for module in (self.G, self.D)]
         say(f"Run folder {self.folder.path}: {len(self.images)} images of {side}×{side} pixels,"
-            f" G {sizes[0]:,} and D {sizes[1]:,} parameters, on {self.device}.")  # fmt: skip
+            f" G {sizes[0]:,} and D {sizes[1]:,} parameters, on {machine}.")  # fmt: skip
         if where := recorder.tracker.where():
             say(where)
         spread = np.linspace(0, len(self.images) - 1, min(SAMPLES, len(self.images))).astype(int)
         recorder.picture("reals", self.images[spread], self.iteration)
 
-    def conclude(self, recorder: Recorder) -> None:
+    def amp(self) -> dict[str, float]:
+        """In fp16, the loss scale of each player and its skipped updates since the run began. Reads the device."""
+        states = {"d": self.player_d.state(), "g": self.player_g.state()}
+        return {
+            f"amp/{key}_{letter}": state[key]
+            for letter, state in states.items()
+            if state
+            for key in ("scale", "skipped")
+        }
+
+    def record_failure(self, reason: str, preempted: bool = False) -> None:
+        """Leave in status.json why the run stopped before its end."""
+        if self.accelerator.is_main_process:
+            self.folder.write_status("preempted" if preempted else "failed", self.iteration, reason=reason)
+            last = next((path.name for path in checkpoint.listed(self.folder.checkpoints)), "the beginning")
+            say(f"Stopped at iteration {self.iteration}; the same command goes on from {last}.")
+
+    def conclude(self) -> None:
         """Say that it is done, what to look at, and what to try next."""
         if not self.accelerator.is_main_process:
             return

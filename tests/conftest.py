@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from gan.checkpoint import Checkpoint, load
+from gan.config import AdamConfig, Config, DataOptions, EmaConfig, ModelConfig, TrackConfig
 
 ROOT = Path(__file__).parents[1]
+ITERATIONS, SEED = 6, 11  # of the runs made from `config`
 Run = Callable[..., subprocess.CompletedProcess[str]]
 TINY = [
     "--resolution",
@@ -48,6 +50,27 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def config(images: Path, tmp_path: Path) -> Config:
+    """Every setting away from its default, so that one that is ignored shows. 20 images, batches of 8."""
+    return Config(
+        data=str(images),
+        out=tmp_path / "run",
+        resolution=16,
+        batch_size=8,
+        iterations=ITERATIONS,
+        seed=SEED,
+        log_every=1,
+        dtype="float64",
+        model=ModelConfig(z_dim=5, width=4, norm_first=True),
+        optim_d=AdamConfig(lr=3e-3, beta1=0.4, beta2=0.9),
+        optim_g=AdamConfig(lr=1e-3, beta1=0.3, beta2=0.95),
+        ema=EmaConfig(decay=0.25),
+        data_options=DataOptions(cache=tmp_path / "cache"),
+        track=TrackConfig(wandb="disabled"),
+    )
+
+
 def run_script(*words: object, launcher: tuple[str, ...] = (), **options: object) -> subprocess.CompletedProcess[str]:
     """`python train.py …`, or `accelerate launch … train.py …` with the words of `launcher` between."""
     start = [sys.executable, "-m", "accelerate.commands.launch", *launcher] if launcher else [sys.executable]
@@ -62,6 +85,11 @@ def train(*words: object, launcher: tuple[str, ...] = ()) -> str:
     return result.stdout
 
 
+def with_processes(number: int, config: str = "cpu_2") -> tuple[str, ...]:
+    """Words for the launcher: this many processes by one of the shipped configurations."""
+    return ("--config_file", str(ROOT / "accelerate_configs" / f"{config}.yaml"), "--num_processes", str(number))
+
+
 def checkpoint_of(run: Path, iteration: int) -> Checkpoint:
     return load(run / "checkpoints" / f"iteration-{iteration:08d}")
 
@@ -74,3 +102,11 @@ def assert_same_weights(one: Checkpoint, two: Checkpoint) -> None:
         assert tensors, f"{group} is empty"
         for name, tensor in tensors.items():
             assert tensor.equal(two.tensors[group][name]), f"{group}: {name} differs"
+
+
+def largest_difference(one: Checkpoint, two: Checkpoint) -> float:
+    """Between any two values of G, its average and D, statistics of BatchNorm included."""
+    groups = ("generator", "generator_ema", "discriminator")
+    pairs = [(value, two.tensors[group][name]) for group in groups for name, value in one.tensors[group].items()]
+    assert pairs
+    return max((a.double() - b.double()).abs().max().item() for a, b in pairs)

@@ -52,7 +52,7 @@ def test_what_the_trajectory_leaves_out() -> None:
     assert left_out == {
         *("recipe", "data", "out", "resume", "epochs", "kimg", "iterations", "log-every", "sample-every"),
         *("data-options.max-rejected", "data-options.workers", "data-options.cache"),
-        *("checkpoint.every", "checkpoint.keep", "track.wandb", "track.project"),
+        *("checkpoint.every", "checkpoint.keep", "distributed.timeout", "track.wandb", "track.project"),
     }
 
 

@@ -12,41 +12,19 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from gan.config import AdamConfig, Config, DataOptions, EmaConfig, ModelConfig, ObjectiveConfig, TrackConfig
+from gan.config import Config, ObjectiveConfig
 from gan.data.pack import open_pack
 from gan.networks.dcgan import Discriminator, Generator
+from gan.processes import start_processes
 from gan.randomness import initialise
 from gan.run_folder import RunFolder
 from gan.sample import sample
-from gan.trainer import Trainer, start_accelerator, train
-from tests.conftest import checkpoint_of
-
-ITERATIONS, SEED = 6, 11
+from gan.trainer import Trainer, train
+from tests.conftest import ITERATIONS, SEED, checkpoint_of
 
 
 def draws(purpose: str, index: int) -> np.random.Generator:
     return np.random.default_rng((SEED, zlib.crc32(purpose.encode()), index))
-
-
-@pytest.fixture
-def config(images: Path, tmp_path: Path) -> Config:
-    """Every setting away from its default, so that one that is ignored shows. 20 images, batches of 8."""
-    return Config(
-        data=str(images),
-        out=tmp_path / "run",
-        resolution=16,
-        batch_size=8,
-        iterations=ITERATIONS,
-        seed=SEED,
-        log_every=1,
-        dtype="float64",
-        model=ModelConfig(z_dim=5, width=4, norm_first=True),
-        optim_d=AdamConfig(lr=3e-3, beta1=0.4, beta2=0.9),
-        optim_g=AdamConfig(lr=1e-3, beta1=0.3, beta2=0.95),
-        ema=EmaConfig(decay=0.25),
-        data_options=DataOptions(cache=tmp_path / "cache"),
-        track=TrackConfig(wandb="disabled"),
-    )
 
 
 class ByHand:
@@ -130,7 +108,7 @@ def test_autocast_reaches_every_forward_of_both_players(config: Config, monkeypa
     AcceleratorState._reset_state(True)
     try:
         config = replace(config, dtype="float32")
-        accelerator = start_accelerator(config)
+        accelerator = start_processes(config)
         folder = RunFolder(Path(str(config.out)))
         folder.create()
         pack = open_pack(config)
@@ -150,7 +128,7 @@ def test_d_is_thawed_and_left_without_gradients(config: Config) -> None:
     folder = RunFolder(Path(str(config.out)))
     folder.create()
     pack = open_pack(config)
-    trainer = Trainer(config, start_accelerator(config), folder, pack.images, pack.content)
+    trainer = Trainer(config, start_processes(config), folder, pack.images, pack.content)
     trainer.iterate(0)
     for module in (trainer.D, trainer.G):
         for parameter in module.parameters():

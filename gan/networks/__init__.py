@@ -15,8 +15,8 @@ __all__ = ["NETWORKS", "Images"]
 
 def dcgan(config: "Config") -> tuple[nn.Module, nn.Module]:
     model = config.model
-    G = Generator(config.resolution, config.channels, model.z_dim, model.width)
-    D = Discriminator(config.resolution, config.channels, model.width, model.norm_first)
+    G = Generator(config.resolution, config.channels, model.z_dim, model.width, model.norm_g)
+    D = Discriminator(config.resolution, config.channels, model.width, model.norm_first, model.norm_d)
     return G, D
 
 

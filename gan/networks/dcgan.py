@@ -11,12 +11,12 @@ Images = list[Tensor]
 class Generator(nn.Module):
     """z (N, z_dim) → images: a list of one tensor (N, channels, resolution, resolution) in [−1, 1]."""
 
-    def __init__(self, resolution: int, channels: int, z_dim: int, width: int):
+    def __init__(self, resolution: int, channels: int, z_dim: int, width: int, norm: str = "batch"):
         super().__init__()
-        self.blocks = nn.ModuleDict({"4": up_block(z_dim, channels_at(4, width), stem=True)})
+        self.blocks = nn.ModuleDict({"4": up_block(z_dim, channels_at(4, width), norm, stem=True)})
         size = 8
         while size < resolution:
-            self.blocks[str(size)] = up_block(channels_at(size // 2, width), channels_at(size, width))
+            self.blocks[str(size)] = up_block(channels_at(size // 2, width), channels_at(size, width), norm)
             size *= 2
         self.to_image = nn.ConvTranspose2d(channels_at(resolution // 2, width), channels, 4, 2, 1, bias=False)
 
@@ -30,14 +30,14 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """images: a list of one tensor (N, channels, resolution, resolution) → logits (N, 1); above 0 means real."""
 
-    def __init__(self, resolution: int, channels: int, width: int, norm_first: bool):
+    def __init__(self, resolution: int, channels: int, width: int, norm_first: bool, norm: str = "batch"):
         super().__init__()
         size = resolution // 2
-        self.from_image = down_block(channels, channels_at(size, width), norm=norm_first)
+        self.from_image = down_block(channels, channels_at(size, width), norm if norm_first else "none")
         self.blocks = nn.ModuleDict()
         while size > 4:
             size //= 2
-            self.blocks[str(size)] = down_block(channels_at(size * 2, width), channels_at(size, width))
+            self.blocks[str(size)] = down_block(channels_at(size * 2, width), channels_at(size, width), norm)
         self.head = nn.Conv2d(channels_at(4, width), 1, 4, 1, 0, bias=False)
 
     def forward(self, images: Images) -> Tensor:

@@ -41,8 +41,8 @@ class Recorder:
         self.means.add(statistics)
         self.bar.update()
 
-    def log(self, iteration: int) -> None:
-        """Read the means and write an entry. `iteration` counts finished ones. A collective."""
+    def log(self, iteration: int, more: dict[str, float]) -> None:
+        """Read the means and write an entry with them and `more`. `iteration` counts finished ones. A collective."""
         means = self.means.read(self.accelerator)
         if not self.writes:
             return
@@ -54,6 +54,7 @@ class Recorder:
             "images": images,
             "epoch": images / self.dataset_size,
             **means,
+            **more,
             "images_per_second": rate,
         }
         with open(self.folder.log, "a") as file:

@@ -1,0 +1,98 @@
+"""How much memory training needs, counted without training, and what to try when there is not enough."""
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gan.config import Config
+from gan.networks import NETWORKS
+from gan.objectives import LOSSES
+from gan.steps import CriticStep, frozen, generator_loss
+
+AMP_DTYPES = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors made inside and still alive, and remembers the `peak`."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self.known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage()) not in self.known:
+                self.known.add(storage)
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self.release, storage.nbytes())
+                self.peak = max(self.peak, self.now)
+        return result
+
+    def release(self, count: int) -> None:
+        self.now -= count
+
+
+def training_bytes(config: Config, rows: int, precision: str = "no") -> int:
+    """Peak bytes of tensors in a training iteration on `rows` images at a time: weights, gradients, optimizer state,
+    the average, and what the two backward passes need. Counted on tensors without content, so it takes no memory.
+
+    Not in it: what the CUDA context (some hundred MB) and the convolution algorithms take for themselves.
+    """
+    dtype = AMP_DTYPES[precision]
+    with FakeTensorMode(), LiveBytes() as live, torch.autocast("cpu", dtype, enabled=dtype is not None):
+        G, D = NETWORKS[config.model.network](config)
+        state = [torch.zeros_like(parameter) for module in (G, D) for parameter in module.parameters() for _ in "mv"]
+        average = [torch.zeros_like(parameter) for parameter in G.parameters()]
+        side = config.resolution
+        real = torch.empty(rows, config.channels, side, side)
+        iterate(G, D, config, real)
+        del state, average
+    return live.peak * (2 if config.dtype == "float64" else 1)
+
+
+def iterate(G: nn.Module, D: nn.Module, config: Config, real: Tensor) -> None:
+    """The forward and backward passes of one training iteration, for their tensors only."""
+    loss = LOSSES[config.objective.loss]
+    z = torch.empty(len(real), config.model.z_dim)
+    fake = G(z)
+    CriticStep(D, loss)([real], fake)[0].backward()
+    D.zero_grad()
+    with frozen(D):
+        generator_loss(D, fake, loss).backward()
+    G.zero_grad()
+
+
+def advice(config: Config, processes: int, precision: str, device: torch.device) -> str:
+    """What to say when the memory is full: which batch size would fit."""
+    rows = config.batch_size // processes // config.accumulation
+    wanted = gib(training_bytes(config, rows, precision))
+    room = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    smaller = max(rows // 2, 1)
+    while room and smaller > 1 and training_bytes(config, smaller, precision) > room:
+        smaller //= 2
+    fits = f"about {gib(training_bytes(config, smaller, precision))} GiB{f' of {gib(room)}' if room else ''}"
+    others = f"the same batch in parts with --accumulation {-(-rows // smaller) * config.accumulation}"
+    if room and precision == "no":
+        others += ", or --mixed_precision bf16 or fp16 where the GPU is made for it"
+    return (
+        f"out of memory: {rows} images at a time need {wanted} GiB and more. "
+        f"Try --batch-size {smaller * processes * config.accumulation} ({fits}), or {others}."
+    )
+
+
+def gib(count: int | float) -> str:
+    return f"{count / 2**30:.1f}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

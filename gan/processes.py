@@ -1,0 +1,238 @@
+"""The processes of a run: started by `accelerate launch`, checked, and made to agree before anything is trained."""
+
+import hashlib
+import os
+import re
+import socket
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils.dataclasses import DDPCommunicationHookType
+from torch import Tensor, distributed
+
+from gan.config import Config, flags
+from gan.data.pack import available_cores
+from gan.errors import RunError, UsageError, UserFault
+from gan.telemetry.console import say
+
+Result = TypeVar("Result")
+
+ONE_MODEL_ONLY = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM", "PARALLELISM_CONFIG": "this"}
+MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+PLACES = {"data", "out", "recipe", "resume", "data-options.cache", "data-options.workers"}
+"""Settings that may differ from machine to machine."""
+LONGEST_START = timedelta(hours=12)
+"""How long a collective may wait. One machine may pack its images while another waits; a process that has died or
+hangs is found by the watchdog long before."""
+
+
+def start_processes(config: Config) -> Accelerator:
+    """Accelerate with this machine's devices; precision and processes are as `accelerate launch` said."""
+    check_launch(os.environ, torch.cuda.device_count())
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # Accelerate 1.15 has no other name for it
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        log_with="wandb",
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=LONGEST_START),
+            DistributedDataParallelKwargs(
+                broadcast_buffers=False,  # BatchNorm's statistics are those of all processes already
+                gradient_as_bucket_view=True,  # gradients are not held twice
+                comm_hook=DDPCommunicationHookType(config.distributed.compression),
+            ),
+        ],
+    )
+    check_processes(config, accelerator)
+    if accelerator.device.type == "cuda":
+        facts = (torch.cuda.get_device_name(), torch.cuda.get_device_capability(), torch.cuda.get_arch_list())
+        together(accelerator, lambda: check_gpu(*facts, accelerator.mixed_precision))
+    else:
+        use_all_cores()
+    torch.backends.cudnn.deterministic = True  # the same command gives the same weights
+    torch.backends.cudnn.benchmark = False
+    return accelerator
+
+
+def check_launch(environment: Mapping[str, str], gpus: int) -> None:
+    """Refuse what Accelerate would start wrongly or wait for without end. Raises UsageError.
+
+    `gpus`: how many this machine has.
+    """
+    for variable, name in ONE_MODEL_ONLY.items():
+        if environment.get(f"ACCELERATE_USE_{variable}", "false").lower() in ("true", "1"):
+            raise UsageError(
+                f"{name} shards one model per run, and a GAN has two: use a configuration of accelerate_configs/, or "
+                "answer No to FSDP, DeepSpeed and the like in accelerate config."
+            )
+    here = int(environment.get("LOCAL_WORLD_SIZE", 1))
+    if here > gpus > 0:
+        raise UsageError(
+            f"{here} processes were started on this machine, but it has {gpus} GPUs: --num_processes {gpus}."
+        )
+    if {"RANK", "LOCAL_RANK", *MPI_SIZES} & environment.keys():
+        return
+    if int(environment.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError(
+            f"WORLD_SIZE is {environment['WORLD_SIZE']}, but nothing tells this process which of them it is (RANK). "
+            "Start the run with accelerate launch, or unset WORLD_SIZE."
+        )
+    if {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR", "MASTER_PORT"} <= environment.keys():
+        raise UsageError(
+            "accelerate launch was asked for several processes but has started one, as it does with --cpu and with "
+            "MULTI_CPU. Use --config_file accelerate_configs/cpu_2.yaml --num_processes N. (For one process, "
+            "unset MASTER_ADDR.)"
+        )
+
+
+def check_processes(config: Config, accelerator: Accelerator) -> None:
+    """Refuse a process group that is not the one that was asked for. Raises UsageError."""
+    processes, wanted = accelerator.num_processes, int(os.environ.get("WORLD_SIZE", 1))
+    if wanted != processes:
+        raise UsageError(
+            f"WORLD_SIZE is {wanted}, but the process group has {processes}: every process would train a run of its "
+            "own. Start all of them with accelerate launch and one of accelerate_configs/."
+        )
+    if accelerator.gradient_accumulation_steps != 1:
+        raise UsageError("gradient accumulation is set with --accumulation N, not through Accelerate's environment.")
+    if config.dtype == "float64" and accelerator.mixed_precision != "no":
+        raise UsageError(f"--dtype float64 and mixed precision {accelerator.mixed_precision} exclude each other.")
+    if accelerator.mixed_precision == "fp16" and precision(accelerator) == "no" and accelerator.is_main_process:
+        say(f"fp16 needs a GPU; on this {accelerator.device.type} the run is in float32.")
+
+
+def check_gpu(name: str, capability: tuple[int, int], architectures: list[str], mixed_precision: str) -> None:
+    """Refuse a GPU that this build of PyTorch has no code for, and fp16 where it is known to fail. Raises UsageError.
+
+    `architectures` is torch.cuda.get_arch_list(): sm_86 is code for capability 8.6 and later 8.x; compute_90 is
+    compiled on the spot for 9.0 and everything later; a letter behind (sm_90a) means that very capability only.
+    """
+    usable = False
+    for kind, major, minor, exact in re.findall(r"(sm|compute)_(\d+)(\d)([a-z]?)", " ".join(architectures)):
+        built = (int(major), int(minor))
+        later = built <= capability and (kind == "compute" or built[0] == capability[0])
+        usable |= built == capability if exact else later
+    if not usable:
+        older = " A build for CUDA 12.6 still has code for the GTX 10xx and older." if capability < (7, 5) else ""
+        raise UsageError(
+            f"this PyTorch ({torch.__version__}) has no code for {name} (capability {capability[0]}.{capability[1]}), "
+            f"only for {', '.join(architectures)}: install a build that has.{older}"
+        )
+    if mixed_precision == "fp16" and re.search(r"GTX 16\d\d", name):
+        raise UsageError(
+            f"{name} gives NaN or black images in fp16, a known fault of the GTX 16xx; use "
+            "--config_file accelerate_configs/gtx.yaml or --mixed_precision no."
+        )
+    if mixed_precision == "bf16" and capability < (8, 0):
+        say(f"{name} has no bf16 in hardware; it works, but slower than --mixed_precision no.")
+
+
+def use_all_cores() -> None:
+    """Share the cores among this machine's processes. accelerate launch sets OMP_NUM_THREADS=1 when nobody asks for
+    another number; that would leave the other cores idle."""
+    if os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def precision(accelerator: Accelerator) -> str:
+    """The precision of the forward passes as it really is: no, fp16 or bf16. Accelerate ignores fp16 on a CPU."""
+    return accelerator.mixed_precision if accelerator.native_amp else "no"
+
+
+def check_batch(config: Config, processes: int, images: int) -> None:
+    """Refuse a batch that the images cannot fill or the processes cannot share. Raises UsageError."""
+    batch, parts = config.batch_size, processes * config.accumulation
+    if images < batch:
+        raise UsageError(
+            f"{config.data} has {images} images, fewer than one batch of {batch}; add images or lower --batch-size."
+        )
+    if batch % parts:
+        nearest = max(round(batch / parts), 1) * parts
+        raise UsageError(
+            f"--batch-size {batch} cannot be shared by {processes} processes × {config.accumulation} accumulation "
+            f"steps; the nearest that can is {nearest}."
+        )
+
+
+def check_agreement(accelerator: Accelerator, config: Config, images: str) -> None:
+    """Refuse a run whose processes have different code, settings or images. `images` is the pack's checksum.
+
+    A collective; raises UsageError on every process, naming the first that differs from the main one and in what.
+    """
+    stages = [
+        {"code of gan": code_version(), "version of torch": torch.__version__},
+        {f"--{name}": str(value) for name, value in flags(config) if name not in PLACES},
+        {"images (another data set, or files that differ)": images},
+    ]
+    for facts in stages:  # one after the other, since other code may have another number of settings
+        hashes = [int.from_bytes(hashlib.sha256(value.encode()).digest()[:7], "big") for value in facts.values()]
+        table = accelerator.gather(torch.tensor([hashes], device=accelerator.device))  # (processes, facts)
+        for process, row in enumerate(table.tolist()):
+            if differing := [
+                name for name, mine, main in zip(facts, row, table[0].tolist(), strict=True) if mine != main
+            ]:
+                raise UsageError(
+                    f"process {process} differs from process 0 in its {', '.join(differing)}. Start every machine with "
+                    "the same command, code and images."
+                )
+
+
+def code_version() -> str:
+    """A checksum of the sources of this package."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def together(accelerator: Accelerator, act: Callable[[], Result]) -> Result:
+    """`act()` on every process. A collective: a UserFault of any of them is raised on all, so none waits for ever."""
+    result, fault = None, None
+    try:
+        result = act()
+    except UserFault as error:
+        fault = error
+    if accelerator.num_processes > 1:
+        own = f"process {accelerator.process_index} ({socket.gethostname()}): {fault}" if fault else ""
+        for text in gather_texts(accelerator, own):
+            if text and not fault:
+                raise RunError(text)
+    if fault:
+        raise fault
+    return result  # type: ignore[return-value]
+
+
+def from_main(
+    accelerator: Accelerator,
+    produce: Callable[[], Result],
+    encode: Callable[[Result], bytes],
+    decode: Callable[[bytes], Result],
+) -> Result:
+    """What `produce()` gives on the main process, on every process. A collective; a UserFault is raised on all."""
+    main = accelerator.is_main_process
+    result = together(accelerator, produce if main else lambda: None)
+    if accelerator.num_processes == 1:
+        return result  # type: ignore[return-value]
+    content = encode(result) if main else b""  # type: ignore[arg-type]
+    size = torch.tensor(len(content), device=accelerator.device)
+    distributed.broadcast(size, 0)
+    message = as_tensor(content, int(size)).to(accelerator.device)
+    distributed.broadcast(message, 0)
+    return result if main else decode(message.cpu().numpy().tobytes())  # type: ignore[return-value]
+
+
+def gather_texts(accelerator: Accelerator, text: str, room: int = 2048) -> list[str]:
+    """Every process' text, cut to `room` bytes of UTF-8."""
+    gathered = accelerator.gather(as_tensor(text.encode()[:room], room)[None].to(accelerator.device))
+    return [bytes(row.tolist()).rstrip(b"\0").decode(errors="ignore") for row in gathered.cpu()]
+
+
+def as_tensor(content: bytes, size: int) -> Tensor:
+    """uint8 (size,): the bytes, then zeros."""
+    return torch.frombuffer(bytearray(content.ljust(max(size, 1), b"\0")), dtype=torch.uint8)[:size]

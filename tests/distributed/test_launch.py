@@ -1,0 +1,231 @@
+"""The shipped configurations through the real launcher, and what is refused before anything is trained."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan.config import Config
+from gan.errors import UsageError
+from gan.processes import check_batch, check_gpu, check_launch
+from tests.conftest import (
+    ROOT,
+    TINY,
+    assert_same_weights,
+    checkpoint_of,
+    largest_difference,
+    run_script,
+    train,
+    with_processes,
+)
+
+CONFIGS = ROOT / "accelerate_configs"
+SHORT = ("--iterations", 2)
+
+
+@pytest.fixture(scope="module")
+def plain(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run every configuration is held against: python train.py."""
+    run = tmp_path_factory.mktemp("plain")
+    train("--data", images, "--out", run, *SHORT)
+    return run
+
+
+def facts(run: Path) -> tuple[int, str]:
+    environment = json.loads((run / "environment.json").read_text())
+    return environment["processes"], environment["precision"]
+
+
+@pytest.mark.parametrize("name", ["cpu", "single_gpu", "gtx"])
+def test_one_process(name: str, images: Path, tmp_path: Path, plain: Path) -> None:
+    train("--data", images, "--out", tmp_path, *SHORT, launcher=("--config_file", str(CONFIGS / f"{name}.yaml")))
+    assert facts(tmp_path) == (1, "no")
+    if not torch.accelerator.is_available():
+        assert_same_weights(checkpoint_of(plain, 2), checkpoint_of(tmp_path, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("cpu_2", "no"), ("multi_gpu", "no"), ("multi_gpu_bf16", "bf16"), ("multi_gpu_fp16", "fp16")],
+)
+def test_several_processes(name: str, precision: str, images: Path, tmp_path: Path) -> None:
+    if torch.cuda.device_count() == 1:
+        pytest.skip("two processes need two GPUs, or none")
+    words = ("--data", images, *SHORT)
+    printed = train(*words, "--out", tmp_path / "2", launcher=("--config_file", str(CONFIGS / f"{name}.yaml")))
+    if precision == "fp16" and not torch.accelerator.is_available():
+        precision = "no"
+        assert printed.count("fp16 needs a GPU; on this cpu the run is in float32.") == 1
+    assert facts(tmp_path / "2") == (2, precision)
+    train(*words, "--out", tmp_path / "1", launcher=with_processes(1, name))
+    assert facts(tmp_path / "1") == (1, precision)
+
+
+def test_every_configuration_is_tested() -> None:
+    assert sorted(path.stem for path in CONFIGS.glob("*.yaml")) == sorted(
+        ["cpu", "single_gpu", "gtx", "cpu_2", "multi_gpu", "multi_gpu_bf16", "multi_gpu_fp16", "multi_node"]
+    )
+
+
+def on_two_machines(*words: object, second: tuple[object, ...] = ()) -> list[subprocess.CompletedProcess[str]]:
+    """Two launchers with a process each that meet on loopback; `second` are further words for the second."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    commands = []
+    for rank in range(2):
+        launcher = ["--config_file", CONFIGS / "multi_node.yaml", "--machine_rank", rank, "--main_process_port", port]
+        script = [ROOT / "train.py", *TINY, *words, *(second if rank else ())]
+        commands.append(
+            [str(word) for word in (sys.executable, "-m", "accelerate.commands.launch", *launcher, *script)]
+        )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen(command, **pipes) for command in commands]  # type: ignore[call-overload]
+    ended = []
+    for process in started:
+        out, err = process.communicate(timeout=120)
+        ended.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+    return ended
+
+
+def test_two_machines_are_two_processes(images: Path, tmp_path: Path) -> None:
+    words = ("--data", images, "--dtype", "float64", *SHORT, "--out")
+    for result in on_two_machines(*words, tmp_path / "machines"):
+        assert result.returncode == 0, result.stderr
+    assert facts(tmp_path / "machines") == (2, "no")
+    train(*words, tmp_path / "process")
+    machines, process = checkpoint_of(tmp_path / "machines", 2), checkpoint_of(tmp_path / "process", 2)
+    assert largest_difference(machines, process) < 1e-13
+
+
+def test_machines_that_share_no_disk_go_on_from_the_first_ones_checkpoint(images: Path, tmp_path: Path) -> None:
+    """The second machine's run folder is another place, and stays unused."""
+    words, elsewhere = (
+        ("--data", images, "--dtype", "float64", "--out", tmp_path / "here"),
+        ("--out", tmp_path / "there"),
+    )
+    train(*words, "--iterations", 4, "--checkpoint.every", 2, launcher=with_processes(2))
+    straight = checkpoint_of(tmp_path / "here", 4)
+    (tmp_path / "here" / "checkpoints" / "iteration-00000004" / "state.json").unlink()
+    one, two = on_two_machines(*words, "--iterations", 4, second=elsewhere)
+    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    assert "Going on from" in one.stdout
+    assert largest_difference(straight, checkpoint_of(tmp_path / "here", 4)) < 1e-13
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize(
+    ("second", "sentence"),
+    [
+        (("--seed", 1), "process 1 differs from process 0 in its --seed"),
+        (("--log-every", 7, "--model.width", 8), "process 1 differs from process 0 in its --log-every, --model.width"),
+        (("--data", "sprites"), "process 1 differs from process 0 in its images"),
+        (("--data", "nowhere"), "there is no 'nowhere'"),
+    ],
+)
+def test_machines_that_disagree_are_refused(
+    second: tuple[object, ...], sentence: str, images: Path, tmp_path: Path
+) -> None:
+    results = on_two_machines("--data", images, "--out", tmp_path / "run", *SHORT, second=second)
+    assert [result.returncode for result in results] == [1, 1]
+    (line,) = [line for line in results[0].stderr.splitlines() if line.startswith("error: ")]
+    assert sentence in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "sentence"),
+    [
+        (("--cpu", "--num_processes", "2"), "was asked for several processes but has started one"),
+        (("--use_fsdp", "--num_processes", "2", "--fsdp_version", "2"), "FSDP shards one model per run"),
+        (
+            with_processes(3),
+            "--batch-size 8 cannot be shared by 3 processes × 1 accumulation steps; the nearest that can",
+        ),
+    ],
+)
+def test_wrong_launches_are_refused(launcher: tuple[str, ...], sentence: str, images: Path, tmp_path: Path) -> None:
+    result = run_script(*TINY, "--data", images, "--out", tmp_path / "run", *SHORT, launcher=launcher)
+    assert result.returncode == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert sentence in line
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but nothing tells this process which of them it is"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed shards one model per run, and a GAN has two"),
+        ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "2"}, "is set with --accumulation N"),
+    ],
+)
+def test_wrong_environments_are_refused(
+    environment: dict[str, str], sentence: str, images: Path, tmp_path: Path
+) -> None:
+    words = (*TINY, "--data", images, "--out", tmp_path / "run", *SHORT)
+    result = run_script(*words, env={**os.environ, **environment})
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert sentence in result.stderr
+
+
+def test_a_single_process_beside_a_cluster_is_not_refused() -> None:
+    check_launch({"MASTER_ADDR": "node1", "MASTER_PORT": "1234"}, gpus=0)  # python train.py in a job that exports them
+    check_launch({"WORLD_SIZE": "1"}, gpus=0)
+    check_launch({"ACCELERATE_MIXED_PRECISION": "no"}, gpus=0)
+    check_launch({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "a", "MASTER_PORT": "1", "RANK": "0"}, gpus=0)
+    check_launch({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "a", "MASTER_PORT": "1", "PMI_SIZE": "2"}, gpus=0)
+
+
+def test_more_processes_than_gpus_are_refused() -> None:
+    with pytest.raises(UsageError, match="4 processes were started on this machine, but it has 2 GPUs"):
+        check_launch({"LOCAL_WORLD_SIZE": "4", "RANK": "0"}, gpus=2)
+    check_launch({"LOCAL_WORLD_SIZE": "2", "RANK": "0"}, gpus=2)
+    check_launch({"LOCAL_WORLD_SIZE": "2", "RANK": "0"}, gpus=0)
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "processes", "nearest"),
+    [(10, 1, 4, 8), (11, 1, 4, 12), (10, 2, 3, 12), (3, 2, 2, 4), (7, 7, 2, 14)],
+)
+def test_the_nearest_batch_that_can_be_shared(batch: int, accumulation: int, processes: int, nearest: int) -> None:
+    with pytest.raises(UsageError, match=f"the nearest that can is {nearest}"):
+        check_batch(Config(batch_size=batch, accumulation=accumulation), processes, images=100)
+    check_batch(Config(batch_size=nearest, accumulation=accumulation), processes, images=100)
+
+
+CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "architectures", "precision", "sentence"),
+    [
+        ("NVIDIA GeForce GTX 1080", (6, 1), CUDA_13, "no", "CUDA 12.6"),
+        ("Tesla V100-SXM2-16GB", (7, 0), CUDA_13, "no", "capability 7.0"),
+        ("NVIDIA GeForce GTX 1650", (7, 5), CUDA_13, "fp16", "gives NaN or black images in fp16"),
+        ("NVIDIA Z1", (13, 0), CUDA_13, "no", "install a build that has."),
+        ("NVIDIA H200", (9, 0), ["sm_80", "sm_90a"], "no", None),
+        ("NVIDIA Z2", (9, 1), ["sm_80", "sm_90a"], "no", "capability 9.1"),
+        ("NVIDIA Z3", (13, 0), [*CUDA_13, "compute_120"], "bf16", None),
+        ("NVIDIA GeForce GTX 1650", (7, 5), CUDA_13, "no", None),
+        ("NVIDIA GeForce RTX 4060", (8, 9), CUDA_13, "fp16", None),
+    ],
+)
+def test_gpus_that_cannot_work_are_refused(
+    name: str, capability: tuple[int, int], architectures: list[str], precision: str, sentence: str | None
+) -> None:
+    if sentence is None:
+        check_gpu(name, capability, architectures, precision)
+        return
+    with pytest.raises(UsageError, match=sentence) as refusal:
+        check_gpu(name, capability, architectures, precision)
+    assert name in str(refusal.value)
+
+
+def test_bf16_on_an_old_card_is_remarked(capsys: pytest.CaptureFixture[str]) -> None:
+    check_gpu("Tesla T4", (7, 5), CUDA_13, "bf16")
+    assert "Tesla T4 has no bf16 in hardware" in capsys.readouterr().out

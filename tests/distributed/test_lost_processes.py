@@ -1,0 +1,74 @@
+"""A process that dies or stops answering: the job ends in bounded time, says which one, leaves nothing running."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT, TINY, assert_same_weights, checkpoint_of, train, with_processes
+
+LIMIT_S = 5
+ENDLESS = ("--iterations", 1_000_000, "--checkpoint.every", 10, "--log-every", 10, "--sample-every", 1_000_000)
+
+
+def start(run: Path, images: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A run of two processes that has saved its first checkpoint: the launcher, and the processes by rank."""
+    words = [*TINY, "--data", images, "--out", run, *ENDLESS, "--distributed.timeout", LIMIT_S]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *with_processes(2), ROOT / "train.py", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    launcher = subprocess.Popen([str(word) for word in command], **pipes)  # type: ignore[call-overload]
+    while not list((run / "checkpoints").glob("iteration-*")):
+        assert launcher.poll() is None
+        time.sleep(0.05)
+    workers = psutil.Process(launcher.pid).children()
+    return launcher, sorted(workers, key=lambda worker: worker.environ()["RANK"])
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_lost_process_ends_the_job(name: str, rank: int, images: Path, tmp_path: Path) -> None:
+    launcher, workers = start(tmp_path / "run", images)
+    began = time.monotonic()
+    workers[rank].send_signal(getattr(signal, name))
+    _, err = launcher.communicate(timeout=60)
+    seconds = time.monotonic() - began
+    print(f"\n{name} to process {rank}: the job ended after {seconds:.1f} s")
+    assert launcher.returncode == 1
+    assert seconds < 2 * LIMIT_S + 30 + 10  # the limit and a few beats, the launcher's 30 s of patience, a slow machine
+    assert not [worker for worker in workers if worker.is_running()]
+    if name == "SIGSTOP":
+        assert f"error: process {rank} on " in err
+        assert "no longer answers" in err
+    else:
+        assert f"rank      : {rank} (local_rank: {rank})\n  exitcode  : -9" in err  # the launcher's own report
+    if name == "SIGSTOP" and rank == 1:
+        status = json.loads((tmp_path / "run" / "status.json").read_text())
+        assert status["state"] == "failed"
+        assert "process 1 on " in status["reason"]
+
+
+def test_a_stuck_process_ends_the_job(images: Path, tmp_path: Path) -> None:
+    """Its threads live, but its main thread sleeps while it fetches images."""
+    words = [*TINY, "--data", images, "--out", tmp_path / "run", *ENDLESS, "--distributed.timeout", LIMIT_S]
+    command = ["-m", "accelerate.commands.launch", *with_processes(2), "-m", "tests.distributed.sleep_on_one", *words]
+    result = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    line = next(line for line in result.stderr.splitlines() if line.startswith("error: "))
+    assert "though every process answers: process 0 is in forward (networks/batchnorm.py" in line
+    assert "process 1 is in at (data/batches.py" in line
+
+
+def test_it_goes_on_afterwards(images: Path, tmp_path: Path) -> None:
+    launcher, workers = start(tmp_path / "run", images)
+    workers[1].kill()
+    launcher.communicate(timeout=60)
+    last = max(int(path.name[-8:]) for path in (tmp_path / "run" / "checkpoints").glob("iteration-*"))
+    words = ("--data", images, "--iterations", last + 10)
+    train(*words, "--out", tmp_path / "run", launcher=with_processes(2))
+    train(*words, "--out", tmp_path / "straight", launcher=with_processes(2))
+    assert_same_weights(checkpoint_of(tmp_path / "run", last + 10), checkpoint_of(tmp_path / "straight", last + 10))
