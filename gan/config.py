@@ -125,7 +125,7 @@ class CheckpointConfig:
 @dataclass(frozen=True)
 class DistributedConfig:
     compression: Annotated[str, one_of(COMPRESSIONS)] = "no"
-    """Send gradients between processes as fp16 or bf16 (bf16: GPUs only): half the traffic, but rounded."""
+    """Send gradients between processes as fp16 or bf16: half the traffic, but rounded."""
     timeout: float = 300
     """Seconds without a sign of life from a process, or without an iteration, after which the run ends."""
 

@@ -1,5 +1,6 @@
 """The loss scaler of each player, placed into the real loop on a CPU."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gan.config import Config
 from gan.data.pack import open_pack
 from gan.run_folder import RunFolder
 from gan.trainer import Trainer
+from gan.watchdog import Watchdog
 
 
 def build(config: Config, name: str, scale: float | None) -> Trainer:
@@ -62,6 +64,19 @@ def test_an_overflow_skips_that_player_alone(loser: str, accumulation: int, conf
     trainer.iterate(2)
     assert trainer.amp()[f"amp/skipped_{loser}"] == 1
     assert all(value.isfinite().all() for value in weights(trainer))
+
+
+def test_scale_and_skipped_updates_are_logged(config: Config) -> None:
+    trainer = build(config, "run", 2.0**10)
+    trainer.total = 2
+    parameter = next(iter(trainer.G.parameters()))
+    hook = parameter.register_hook(lambda gradient: gradient * float("nan"))
+    trainer.run(Watchdog(trainer.accelerator, limit_s=60))
+    hook.remove()
+    lines = [json.loads(line) for line in trainer.folder.log.read_text().splitlines()]
+    assert [line["amp/skipped_g"] for line in lines] == [1, 2]
+    assert [line["amp/scale_g"] for line in lines] == [2.0**9, 2.0**8]
+    assert [line["amp/skipped_d"] for line in lines] == [0, 0]
 
 
 def test_scale_and_count_survive_a_resume(config: Config) -> None:

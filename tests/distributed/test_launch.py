@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -72,15 +73,18 @@ def test_every_configuration_is_tested() -> None:
     )
 
 
-def on_two_machines(*words: object, second: tuple[object, ...] = ()) -> list[subprocess.CompletedProcess[str]]:
-    """Two launchers with a process each that meet on loopback; `second` are further words for the second."""
+def on_two_machines(
+    *words: object, second: tuple[object, ...] = (), second_code: Path = ROOT
+) -> list[subprocess.CompletedProcess[str]]:
+    """Two launchers with a process each that meet on loopback; `second` are further words for the second machine, and
+    `second_code` is where its copy of the project lies."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     commands = []
     for rank in range(2):
         launcher = ["--config_file", CONFIGS / "multi_node.yaml", "--machine_rank", rank, "--main_process_port", port]
-        script = [ROOT / "train.py", *TINY, *words, *(second if rank else ())]
+        script = [(second_code if rank else ROOT) / "train.py", *TINY, *words, *(second if rank else ())]
         commands.append(
             [str(word) for word in (sys.executable, "-m", "accelerate.commands.launch", *launcher, *script)]
         )
@@ -136,6 +140,17 @@ def test_machines_that_disagree_are_refused(
     (line,) = [line for line in results[0].stderr.splitlines() if line.startswith("error: ")]
     assert sentence in line
     assert not (tmp_path / "run").exists()
+
+
+def test_machines_with_different_code_are_refused(images: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "gan", tmp_path / "code" / "gan")
+    shutil.copy(ROOT / "train.py", tmp_path / "code")
+    with open(tmp_path / "code" / "gan" / "ema.py", "a") as file:
+        file.write("# another version\n")
+    words = ("--data", images, "--out", tmp_path / "run", *SHORT)
+    results = on_two_machines(*words, second_code=tmp_path / "code")
+    assert [result.returncode for result in results] == [1, 1]
+    assert "process 1 differs from process 0 in its code of gan." in results[0].stderr
 
 
 @pytest.mark.parametrize(

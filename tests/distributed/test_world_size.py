@@ -3,6 +3,7 @@
 pytest tests/distributed/test_world_size.py -s prints the differences that the README quotes.
 """
 
+import os
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -97,3 +98,28 @@ def test_a_run_goes_on_with_another_number_of_processes(images: Path, tmp_path: 
         difference = largest_difference(straight, checkpoint_of(run, ITERATIONS))
         print(f"\n| BatchNorm, stopped at 2 and gone on at {processes} | 2, then {processes} | {difference:.1e} |")
         assert difference <= BOUND
+
+
+@pytest.mark.parametrize("form", ["fp16", "bf16"])
+def test_compressed_gradients_are_rounded_and_no_more(form: str, ended: Ended) -> None:
+    """As first moments show them: fp16 keeps 11 bits and nothing below 6e-8, bf16 keeps 8. Half of the first batch's
+    gradient is added up on each process, so two roundings and a sum in that form may be seen."""
+    plain = ended(2, dtype="float32", iterations=1)
+    rounded = ended(2, "--distributed.compression", form, dtype="float32", iterations=1)
+    unit = {"fp16": 2**-10, "bf16": 2**-7}[form]
+    moments = {name: value for name, value in plain.tensors["optimizer_d"].items() if name.endswith("exp_avg")}
+    for name, value in moments.items():
+        difference = (rounded.tensors["optimizer_d"][name] - value).abs().max() / value.abs().max()
+        assert 0 < difference < 3 * unit, name
+
+
+@pytest.mark.parametrize("name", ["planets_64.zip", "region_flags_64.zip"])
+def test_real_images(name: str, tmp_path: Path) -> None:
+    folder = os.environ.get("GAN_TEST_IMAGES")
+    if not folder:
+        pytest.skip("set GAN_TEST_IMAGES to a folder of image sets to run on them")
+    words = ("--data", Path(folder) / name, "--dtype", "float64", "--resolution", 32, "--iterations", 40, "--seed", 3)
+    for processes in (1, 2):
+        train(*words, "--out", tmp_path / str(processes), launcher=with_processes(processes))
+    one, two = (checkpoint_of(tmp_path / str(processes), 40) for processes in (1, 2))
+    assert largest_difference(one, two) <= BOUND
