@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from gan.processes import precision
 
@@ -21,7 +22,7 @@ class Player:
     def __init__(self, accelerator: Accelerator, module: nn.Module, step: nn.Module, optimizer: torch.optim.Optimizer):
         self.accelerator, self.module, self.optimizer = accelerator, module, optimizer
         self.step = accelerator.prepare(step)
-        self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=precision(accelerator) == "fp16")
+        self.scaler = GradScaler(accelerator.device.type, enabled=precision(accelerator) == "fp16")
         self.skipped = torch.zeros((), dtype=torch.int64, device=accelerator.device)
 
     def part(self, number: int, parts: int) -> AbstractContextManager:

@@ -21,7 +21,7 @@ SMALL = Config(resolution=64, batch_size=32, model=ModelConfig(width=16))
 
 def test_counted_bytes_are_those_the_allocator_hands_out(tmp_path: Path) -> None:
     """The profiler sees every allocation on the CPU, also the scratch space of kernels: that is the difference."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         G, D = NETWORKS["dcgan"](SMALL)
         kept = [torch.zeros_like(parameter) for module in (G, D) for parameter in module.parameters() for _ in "mv"]
         kept += [torch.zeros_like(parameter) for parameter in G.parameters()]

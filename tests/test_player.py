@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.amp.grad_scaler import GradScaler
 
 from gan.config import Config
 from gan.data.pack import open_pack
@@ -23,7 +24,7 @@ def build(config: Config, name: str, scale: float | None) -> Trainer:
     trainer = Trainer(config, Accelerator(cpu=True), folder, pack.images, pack.content)
     if scale is not None:
         for player in (trainer.player_d, trainer.player_g):
-            player.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+            player.scaler = GradScaler("cpu", init_scale=scale)
     return trainer
 
 
@@ -82,13 +83,13 @@ def test_scale_and_skipped_updates_are_logged(config: Config) -> None:
 def test_scale_and_count_survive_a_resume(config: Config) -> None:
     trainer = build(config, "run", 2.0**10)
     trainer.player_g.skipped += 3
-    trainer.player_d.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7)
+    trainer.player_d.scaler = GradScaler("cpu", init_scale=2.0**7)
     trainer.iteration = 1
     trainer.iterate(0)
     trainer.save()
     other = build(config, "run", None)
     assert other.iteration == 1
-    other.player_d.scaler, other.player_g.scaler = (torch.amp.GradScaler("cpu") for _ in range(2))
+    other.player_d.scaler, other.player_g.scaler = (GradScaler("cpu") for _ in range(2))
     other.resume()
     expected = {"amp/scale_d": 2.0**7, "amp/skipped_d": 0, "amp/scale_g": 2.0**10, "amp/skipped_g": 3}
     assert other.amp() == expected

@@ -51,7 +51,7 @@ def over_processes(values: Tensor) -> Tensor:
     """Every process' `values`, stacked along a new first dimension: one collective, differentiable at any order."""
     processes, rank = distributed.get_world_size(), distributed.get_rank()
     places = torch.arange(processes, device=values.device) == rank
-    return SumOverProcesses.apply(torch.where(places.view(-1, *[1] * values.dim()), values, 0))
+    return SumOverProcesses.apply(torch.where(places.view(-1, *[1] * values.dim()), values, 0))  # type: ignore[no-untyped-call]
 
 
 class SumOverProcesses(torch.autograd.Function):
@@ -66,4 +66,4 @@ class SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:
-        return SumOverProcesses.apply(gradient)
+        return SumOverProcesses.apply(gradient)  # type: ignore[no-untyped-call]
