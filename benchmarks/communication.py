@@ -17,6 +17,7 @@ from torch import nn
 from benchmarks.settings import PAPER, SETTINGS
 from gan.config import Config
 from gan.networks import NETWORKS
+from gan.objectives import LOSSES
 
 FIRST_BUCKET, BUCKET = 2**20, 25 * 2**20  # bytes; DDP's defaults
 LINKS = {"NVLink 4 (450 GB/s, 10 µs)": (450e9, 10e-6), "100 Gb/s Ethernet (12.5 GB/s, 30 µs)": (12.5e9, 30e-6)}
@@ -27,14 +28,17 @@ def messages(config: Config, processes: int) -> tuple[list[int], list[int]]:
     """Bytes of each all-reduce of one training iteration in float32: of gradients, and of BatchNorm's statistics."""
     with torch.device("meta"):
         G, D = NETWORKS[config.model.network](config)
-    parts = config.accumulation
-    # statistics forward and their gradients backward: G once, D on real, on fake, and in G's update. In parts, G's
-    # images for D are drawn a second time, without gradients
-    passes = ((G, parts * (2 if parts == 1 else 3)), (D, parts * 6))
+    parts, updates, objective = config.accumulation, config.objective.n_critic, config.objective
+    # Each pass sends statistics forward, and where it is differentiated their gradients backward. D's updates: D on
+    # real and on fake; G's update: D on fake, and forward only on real where the loss is relative. G's forward
+    # for D is only differentiated where it serves G's update too.
+    shared = parts == updates == 1 and objective.shared_latents
+    passes_d = parts * (4 * updates + 2 + LOSSES[objective.loss].relative)
+    passes = ((G, 2 if shared else parts * (updates + 2)), (D, passes_d))
     statistics = [processes * 2 * layer.num_features * 4
                   for module, times in passes for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)
                   for _ in range(times)]  # fmt: skip
-    return buckets(G) + buckets(D), statistics * config.model.sync_batchnorm
+    return buckets(G) + buckets(D) * updates, statistics * config.model.sync_batchnorm
 
 
 def buckets(module: nn.Module) -> list[int]:

@@ -20,13 +20,19 @@ def guarded(command: Callable[[], None]) -> int:
     try:
         command()
     except UserFault as fault:
-        if os.environ.get("RANK", "0") == "0" or isinstance(fault, ProcessError):
+        if speaks(fault):
             print(f"error: {' '.join(str(fault).split())}", file=sys.stderr, flush=True)
         return fault.exit_status
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr, flush=True)
         return 130
     return 0
+
+
+def speaks(fault: UserFault) -> bool:
+    """Whether this process prints the fault: once for all where they have agreed on it, else once on each machine."""
+    rank = os.environ.get("RANK" if fault.agreed else "LOCAL_RANK", "0")
+    return rank == "0" or isinstance(fault, ProcessError)
 
 
 def train(arguments: list[str]) -> int:

@@ -25,11 +25,14 @@ from gan.data.pixels import BACKGROUND, FITS
 from gan.errors import UsageError, suggestion
 from gan.networks import NETWORKS
 from gan.networks.blocks import NORMS
-from gan.objectives import LOSSES
+from gan.objectives import LOSSES, PENALTIES
+from gan.optimizers import OPTIMIZERS
 
 RECIPES = Path(__file__).parent / "recipes"
 DTYPES = ("float32", "float64")
 COMPRESSIONS = ("no", "fp16", "bf16")
+PLAYERS, WEIGHTS = ("both", "g", "d"), ("ema", "raw")
+STEMS, HEADS, REDUCTIONS = ("transposed", "dense"), ("logit", "map"), ("mean", "sum")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
@@ -53,35 +56,73 @@ def one_of(names: Collection[str]) -> PrimitiveConstructorSpec[str]:
 @dataclass(frozen=True)
 class ModelConfig:
     network: Annotated[str, one_of(NETWORKS)] = "dcgan"
-    """Which pair of networks."""
+    """Which pair of networks: dcgan, or msg with an image at every scale."""
     z_dim: int = 100
     """Numbers in one latent z."""
     width: int = 64
     """Channels at 32×32; 8 times as many at 4×4, half as many at 64×64."""
+    kernel: int = 4
+    """Side of the convolution kernels, 4 or 5."""
+    stem: Annotated[str, one_of(STEMS)] = "transposed"
+    """G's first layer: transposed normalises each of its channels, dense each of its outputs."""
+    head: Annotated[str, one_of(HEADS)] = "logit"
+    """D's output: one logit per image, or a map with one for each position at 8×8."""
     norm_g: Annotated[str, one_of(NORMS)] = "batch"
     """Normalisation in G's blocks."""
     norm_d: Annotated[str, one_of(NORMS)] = "batch"
     """Normalisation in D's blocks."""
     norm_first: bool = False
     """Normalisation in D's first block too (the DCGAN paper advises against it)."""
+    norm_momentum: float = 0.1
+    """Weight of the newest batch in BatchNorm's running statistics (1 minus Keras' momentum)."""
     sync_batchnorm: bool = True
     """BatchNorm over the images of all processes, so that their number does not change the result."""
+    spectral_norm: bool = False
+    """Divide D's weights by their largest singular value."""
+    dropout: float = 0
+    """Probability with which each block of D loses a channel of a sample."""
+    injection: float = 0.5
+    """msg: channels that D lifts a coarser image to, as a multiple of those of the block it joins."""
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
     loss: Annotated[str, one_of(LOSSES)] = "non-saturating"
     """What the players minimise."""
+    reduction: Annotated[str, one_of(REDUCTIONS)] = "mean"
+    """Over the batch."""
+    halve_d: bool | None = None
+    """Take half of D's two terms; by default as the loss's source does."""
+    penalty: Annotated[str, one_of(PENALTIES)] = "none"
+    """On the slope of D."""
+    penalty_weight: float = 10
+    """Weight of the penalty (λ for gp, γ for r1 and r2)."""
+    clip: float = 0
+    """Clip D's weights to ± this after each of its updates; 0 does not."""
+    n_critic: int = 1
+    """Updates of D for one of G, each on images of its own."""
+    shared_latents: bool = True
+    """Use the latents of D's last update for G's too, instead of fresh ones."""
 
 
 @dataclass(frozen=True)
-class AdamConfig:
+class OptimizerConfig:
+    method: Annotated[str, one_of(OPTIMIZERS)] = "adam"
+    """Which optimizer."""
     lr: float = 2e-4
     """Learning rate."""
     beta1: float = 0.5
-    """Decay of the mean of the gradients."""
+    """adam, adamw: decay of the mean of the gradients."""
     beta2: float = 0.999
-    """Decay of the mean of their squares."""
+    """Decay of the mean of their squares (rmsprop calls it alpha)."""
+    eps: float = 1e-8
+    """Added to the root of that mean."""
+    weight_decay: float = 0
+    """adamw: share of each weight that is taken off, times the learning rate."""
+    decay_from: int = 0
+    """Iteration from which the learning rate falls linearly …"""
+    decay_to: int = 0
+    """… to reach 0 here; 0 keeps it as it is."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +150,27 @@ class AugmentConfig:
     flip: float = 0
     """Probability that an image is mirrored left and right."""
     flip_vertical: float = 0
-    """Probability that an image is mirrored top and bottom."""
+    """Probability that it is mirrored top and bottom."""
+    shift: float = 0
+    """Probability that it is moved in one of four directions, and filled up with the background."""
+    color: float = 0
+    """Probability of another brightness, saturation and contrast."""
+    translation: float = 0
+    """Probability that it is moved along both axes, and filled up with grey."""
+    cutout: float = 0
+    """Probability that a square of half its side is covered."""
     fakes: bool = False
     """Show D both real and generated images augmented, not the real ones alone."""
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    players: Annotated[str, one_of(PLAYERS)] = "both"
+    """Whose weights --init-from takes over: both, g or d."""
+    weights: Annotated[str, one_of(WEIGHTS)] = "ema"
+    """For G: the average, or the raw weights."""
+    freeze_d: int = 0
+    """Blocks of D, from the image on, whose weights stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +224,8 @@ class Config:
     """Length in updates of G."""
     seed: int = 0
     """Every random number of the run follows from it."""
+    init_from: Path | None = None
+    """A run folder whose weights this run begins with, of whatever images, channels and resolution."""
     resume: str = "auto"
     """auto goes on from the newest intact checkpoint in the run folder, never starts anew, or a checkpoint's folder."""
     log_every: int = 50
@@ -175,11 +236,12 @@ class Config:
     """Precision of the weights; float64 is for proofs. Mixed precision is set by accelerate launch."""
     model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    optim_d: AdamConfig = field(default_factory=AdamConfig)
-    optim_g: AdamConfig = field(default_factory=AdamConfig)
+    optim_d: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optim_g: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     data_options: DataOptions = field(default_factory=DataOptions)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     track: TrackConfig = field(default_factory=TrackConfig)
@@ -187,7 +249,7 @@ class Config:
 
 LENGTHS = ("epochs", "kimg", "iterations")
 FREE = {
-    *("recipe", "data", "out", "resume", "log-every", "sample-every", *LENGTHS, "checkpoint", "track"),
+    *("recipe", "data", "out", "init-from", "resume", "log-every", "sample-every", *LENGTHS, "checkpoint", "track"),
     *("data-options.max-rejected", "data-options.workers", "data-options.cache", "distributed.timeout"),
 }
 """Settings and groups that may change between a stop and a resume: they decide what is recorded and how
@@ -195,6 +257,7 @@ long the run is, not the path it takes. (What the images are is compared by the 
 
 
 POSITIVE = 1e-9
+CHANCES = [part.name.replace("_", "-") for part in dataclasses.fields(AugmentConfig) if part.name != "fakes"]
 LEAST = {
     **{"epochs": POSITIVE, "kimg": POSITIVE, "iterations": 1, "batch-size": 2, "seed": 0},
     **{
@@ -205,12 +268,24 @@ LEAST = {
         "checkpoint.every": 1,
         "checkpoint.keep": 2,
     },
-    **{"model.z-dim": 1, "model.width": 1, "ema.decay": 0, "optim-d.lr": 0, "optim-g.lr": 0},
-    **{"data-options.workers": 0, "data-options.max-rejected": 0, "augment.flip": 0, "augment.flip-vertical": 0},
-    **{f"optim-{player}.beta{which}": 0 for player in "dg" for which in (1, 2)},
+    **{"model.z-dim": 1, "model.width": 1, "model.norm-momentum": 0, "model.dropout": 0, "model.injection": POSITIVE},
+    **{"objective.penalty-weight": 0, "objective.clip": 0, "objective.n-critic": 1, "ema.decay": 0},
+    **{
+        f"optim-{player}.{name}": 0
+        for player in "dg"
+        for name in ("lr", "beta1", "beta2", "eps", "weight-decay", "decay-from", "decay-to")
+    },
+    **{"data-options.workers": 0, "data-options.max-rejected": 0, "transfer.freeze-d": 0},
+    **{f"augment.{name}": 0 for name in CHANCES},
 }
 MOST = {
-    **{"ema.decay": 1, "data-options.max-rejected": 1, "augment.flip": 1, "augment.flip-vertical": 1},
+    **{
+        "model.norm-momentum": 1,
+        "model.dropout": 0.9,
+        "ema.decay": 1,
+        "data-options.max-rejected": 1,
+        **{f"augment.{name}": 1 for name in CHANCES},
+    },
     **{f"optim-{player}.beta{which}": 0.999999 for player in "dg" for which in (1, 2)},
 }
 RESOLUTIONS = (16, 32, 64, 128, 256, 512)
@@ -325,6 +400,7 @@ def check(config: Config) -> None:
         raise UsageError(f"--resolution {side} is not a power of two from 16 to 512; the nearest is {nearest}.")
     if config.channels not in (1, 3, 4):
         raise UsageError(f"--channels {config.channels}: choose 1 (grey), 3 (RGB) or 4 (RGB with alpha).")
+    check_combinations(config)
     try:
         ImageColor.getrgb(config.data_options.background)
     except ValueError:
@@ -341,9 +417,35 @@ def check(config: Config) -> None:
             raise UsageError(f"--{name} {value} must be at most {MOST[name]}.")
 
 
+def check_combinations(config: Config) -> None:
+    """Refuse settings that are right one by one, but not together. Raises UsageError."""
+    model, objective = config.model, config.objective
+    if model.kernel not in (4, 5):
+        raise UsageError(f"--model.kernel {model.kernel}: choose 4 or 5.")
+    if objective.penalty != "none" and model.norm_d == "batch":
+        raise UsageError(
+            f"--objective.penalty {objective.penalty} needs the slope of each sample's score, but with BatchNorm D's "
+            "scores depend on each other. Use --model.norm-d layer, instance or none."
+        )
+    if model.head == "map" and config.resolution < 32:
+        raise UsageError(f"--model.head map needs at least --resolution 32, not {config.resolution}.")
+    if model.stem == "dense" and model.norm_g == "instance":
+        raise UsageError("--model.stem dense has one value per output, which --model.norm-g instance would make zero.")
+    for player, options in (("d", config.optim_d), ("g", config.optim_g)):
+        if options.decay_to and options.decay_to <= options.decay_from:
+            raise UsageError(f"--optim-{player}.decay-to {options.decay_to} must come after decay-from.")
+        if options.weight_decay and options.method != "adamw":
+            raise UsageError(f"--optim-{player}.weight-decay is adamw's; --optim-{player}.method is {options.method}.")
+
+
+def images_per_iteration(config: Config) -> int:
+    """Real images that D sees in one iteration."""
+    return config.batch_size * config.objective.n_critic
+
+
 def default_out(config: Config) -> Path:
     """runs/RECIPE-DATA-HASH. The same command comes back to the same folder, and so goes on where it stopped."""
-    path = {**trajectory(config), "data": config.data}
+    path = {**trajectory(config), "data": config.data, "init-from": str(config.init_from)}
     digest = hashlib.sha256(json.dumps(path, sort_keys=True).encode()).hexdigest()[:6]
     return Path("runs") / f"{Path(config.recipe).stem}-{Path(config.data.replace(':', '-')).resolve().stem}-{digest}"
 

@@ -8,6 +8,8 @@ class UserFault(Exception):
     """A sentence that says what is wrong and what to do about it."""
 
     exit_status = 1
+    agreed = False
+    """The same fault has been raised on every process, so the main one prints it."""
 
 
 class UsageError(UserFault):
@@ -21,7 +23,7 @@ class RunError(UserFault):
 
 
 class ProcessError(RunError):
-    """A fault of one process alone, which prints it itself. All other faults are the same on every process."""
+    """A fault of one process alone, which prints it itself."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

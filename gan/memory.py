@@ -5,13 +5,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gan.config import Config
+from gan.data.batches import pyramid
 from gan.networks import NETWORKS
+from gan.networks.dcgan import Discriminator, Generator
 from gan.objectives import LOSSES
 from gan.steps import CriticStep, frozen, generator_loss
 
@@ -60,34 +62,34 @@ def training_bytes(config: Config, rows: int, precision: str = "no") -> int:
     return live.peak * (2 if config.dtype == "float64" else 1)
 
 
-def iterate(G: nn.Module, D: nn.Module, config: Config, real: Tensor) -> None:
+def iterate(G: Generator, D: Discriminator, config: Config, finest: Tensor) -> None:
     """The forward and backward passes of one training iteration, for their tensors only."""
-    loss = LOSSES[config.objective.loss]
-    z = torch.empty(len(real), config.model.z_dim)
-    fake = G(z)
-    CriticStep(D, loss)([real], fake)[0].backward()
+    count, loss = len(finest), LOSSES[config.objective.loss]
+    real = pyramid(finest, G.scales)
+    fake = G(torch.empty(count, config.model.z_dim))
+    CriticStep(D, config.objective)(real, fake, torch.empty(count, 1 + 2 * D.draws))[0].backward()
     D.zero_grad()
     with frozen(D):
-        generator_loss(D, fake, loss).backward()
+        looked_at = real if loss.relative else None
+        generator_loss(D, fake, looked_at, torch.empty(count, D.draws), loss).backward()
     G.zero_grad()
 
 
 def advice(config: Config, processes: int, precision: str, device: torch.device) -> str:
     """What to say when the memory is full: which batch size would fit."""
     rows = config.batch_size // processes // config.accumulation
-    wanted = gib(training_bytes(config, rows, precision))
     room = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    smaller = max(rows // 2, 1)
-    while room and smaller > 1 and training_bytes(config, smaller, precision) > room:
-        smaller //= 2
-    fits = f"about {gib(training_bytes(config, smaller, precision))} GiB{f' of {gib(room)}' if room else ''}"
-    others = f"the same batch in parts with --accumulation {-(-rows // smaller) * config.accumulation}"
+    full = f"out of memory: {rows} images at a time need {gib(training_bytes(config, rows, precision))} GiB and more."
+    smaller = [count for count in range(rows // 2, 0, -1) if rows % count == 0]
+    fitting = [count for count in smaller if not room or training_bytes(config, count, precision) <= room]
+    if not fitting:
+        return f"{full} Not even one would fit; lower --model.width or --resolution."
+    count = fitting[0]
+    fits = f"about {gib(training_bytes(config, count, precision))} GiB{f' of {gib(room)}' if room else ''}"
+    others = f"the same batch in parts with --accumulation {rows // count * config.accumulation}"
     if room and precision == "no":
         others += ", or --mixed_precision bf16 or fp16 where the GPU is made for it"
-    return (
-        f"out of memory: {rows} images at a time need {wanted} GiB and more. "
-        f"Try --batch-size {smaller * processes * config.accumulation} ({fits}), or {others}."
-    )
+    return f"{full} Try --batch-size {count * processes * config.accumulation} ({fits}), or {others}."
 
 
 def gib(count: int | float) -> str:
@@ -95,4 +97,6 @@ def gib(count: int | float) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """As PyTorch, cuBLAS, cuDNN and NCCL, and the CPU's allocator put it."""
+    text = str(error)
+    return "out of memory" in text or "ALLOC_FAILED" in text or "can't allocate memory" in text

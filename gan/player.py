@@ -19,8 +19,9 @@ class Player:
     Accelerate shares one, but an overflow of one player must not rescale gradients that the other has accumulated.
     """
 
-    def __init__(self, accelerator: Accelerator, module: nn.Module, step: nn.Module, optimizer: torch.optim.Optimizer):
-        self.accelerator, self.module, self.optimizer = accelerator, module, optimizer
+    def __init__(self, accelerator: Accelerator, module: nn.Module, step: nn.Module, optimizer: torch.optim.Optimizer,
+                 scale: float = 1):  # fmt: skip
+        self.accelerator, self.module, self.optimizer, self.scale = accelerator, module, optimizer, scale
         self.step = accelerator.prepare(step)
         self.scaler = GradScaler(accelerator.device.type, enabled=precision(accelerator) == "fp16")
         self.skipped = torch.zeros((), dtype=torch.int64, device=accelerator.device)
@@ -30,7 +31,12 @@ class Player:
         return nullcontext() if number == parts - 1 else self.accelerator.no_sync(self.step)
 
     def backward(self, loss: Tensor) -> None:
-        self.scaler.scale(loss).backward()
+        """`loss` is a mean over the batch; `scale` makes a sum of it."""
+        self.scaler.scale(self.scale * loss).backward()
+
+    def set_learning_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def update(self) -> None:
         """One optimizer step, unless fp16 gradients have overflowed. Nothing is read from the device."""

@@ -23,13 +23,13 @@ from gan.telemetry.console import say
 
 Result = TypeVar("Result")
 
-ONE_MODEL_ONLY = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM", "PARALLELISM_CONFIG": "this"}
+ONE_MODEL_ONLY = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM",
+                  "PARALLELISM_CONFIG": "Accelerate's parallelism_config"}  # fmt: skip
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-PLACES = {"data", "out", "recipe", "resume", "data-options.cache", "data-options.workers"}
+PLACES = {"data", "out", "init-from", "recipe", "resume", "data-options.cache", "data-options.workers"}
 """Settings that may differ from machine to machine."""
-LONGEST_START = timedelta(hours=12)
-"""How long a collective may wait. One machine may pack its images while another waits; a process that has died or
-hangs is found by the watchdog long before."""
+MEETING = timedelta(minutes=10)
+"""How long the first processes wait for the last one to start."""
 
 
 def start_processes(config: Config) -> Accelerator:
@@ -40,7 +40,7 @@ def start_processes(config: Config) -> Accelerator:
         cpu=not torch.accelerator.is_available(),
         log_with="wandb",
         kwargs_handlers=[
-            InitProcessGroupKwargs(timeout=LONGEST_START),
+            InitProcessGroupKwargs(timeout=MEETING),
             DistributedDataParallelKwargs(
                 broadcast_buffers=False,  # BatchNorm's statistics are those of all processes already
                 gradient_as_bucket_view=True,  # gradients are not held twice
@@ -49,11 +49,11 @@ def start_processes(config: Config) -> Accelerator:
         ],
     )
     check_processes(config, accelerator)
-    if accelerator.device.type == "cuda":
-        facts = (torch.cuda.get_device_name(), torch.cuda.get_device_capability(), torch.cuda.get_arch_list())
-        together(accelerator, lambda: check_gpu(*facts, accelerator.mixed_precision))
-    else:
+    if accelerator.device.type != "cuda":
         use_all_cores()
+    elif torch.version.hip is None:  # AMD's builds name their architectures otherwise
+        name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+        check_gpu(name, capability, torch.cuda.get_arch_list(), accelerator.mixed_precision)
     torch.backends.cudnn.deterministic = True  # the same command gives the same weights
     torch.backends.cudnn.benchmark = False
     return accelerator
@@ -82,11 +82,12 @@ def check_launch(environment: Mapping[str, str], gpus: int) -> None:
             f"WORLD_SIZE is {environment['WORLD_SIZE']}, but nothing tells this process which of them it is (RANK). "
             "Start the run with accelerate launch, or unset WORLD_SIZE."
         )
+    several = "multi_gpu" if gpus else "cpu_2"
     if {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR", "MASTER_PORT"} <= environment.keys():
         raise UsageError(
-            "accelerate launch was asked for several processes but has started one, as it does with --cpu and with "
-            "MULTI_CPU. Use --config_file accelerate_configs/cpu_2.yaml --num_processes N. (For one process, "
-            "unset MASTER_ADDR.)"
+            "accelerate launch was asked for several processes but has started one, as it does without --multi_gpu, "
+            f"with --cpu and with MULTI_CPU. Use --config_file accelerate_configs/{several}.yaml --num_processes N."
+            " (For one process, unset MASTER_ADDR.)"
         )
 
 
@@ -166,7 +167,8 @@ def check_agreement(accelerator: Accelerator, config: Config, images: str) -> No
     """
     stages = [
         {"code of gan": code_version(), "version of torch": torch.__version__},
-        {f"--{name}": str(value) for name, value in flags(config) if name not in PLACES},
+        {"--mixed_precision": precision(accelerator)}
+        | {f"--{name}": str(value) for name, value in flags(config) if name not in PLACES},
         {"images (another data set, or files that differ)": images},
     ]
     for facts in stages:  # one after the other, since other code may have another number of settings
@@ -176,10 +178,12 @@ def check_agreement(accelerator: Accelerator, config: Config, images: str) -> No
             if differing := [
                 name for name, mine, main in zip(facts, row, table[0].tolist(), strict=True) if mine != main
             ]:
-                raise UsageError(
+                fault = UsageError(
                     f"process {process} differs from process 0 in its {', '.join(differing)}. Start every machine with "
                     "the same command, code and images."
                 )
+                fault.agreed = True
+                raise fault
 
 
 def code_version() -> str:
@@ -200,10 +204,10 @@ def together(accelerator: Accelerator, act: Callable[[], Result]) -> Result:
         fault = error
     if accelerator.num_processes > 1:
         own = f"process {accelerator.process_index} ({socket.gethostname()}): {fault}" if fault else ""
-        for text in gather_texts(accelerator, own):
-            if text and not fault:
-                raise RunError(text)
+        others = [text for text in gather_texts(accelerator, own) if text]
+        fault = fault or (RunError(others[0]) if others else None)
     if fault:
+        fault.agreed = True
         raise fault
     return result  # type: ignore[return-value]
 

@@ -11,6 +11,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import is_parametrized
 
 
 def generator(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
@@ -67,6 +69,16 @@ def initialise(module: nn.Module, seed: int, name: str, std: float = 0.02) -> No
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.modules.batchnorm._BatchNorm):
             mean = 1.0 if isinstance(layer, nn.modules.batchnorm._BatchNorm) else 0.0
             draw = generator(seed, f"initialise/{name}.{layer_name}.weight")
-            values = draw.normal(mean, std, tuple(layer.weight.shape))
-            with torch.no_grad():
-                layer.weight.copy_(torch.from_numpy(values))
+            weight = layer.get_parameter("parametrizations.weight.original" if is_parametrized(layer) else "weight")
+            copy_into(weight, draw.normal(mean, std, tuple(weight.shape)))
+        elif isinstance(layer, _SpectralNorm):
+            for which in ("_u", "_v"):  # the singular vectors, estimated on and on from a random start
+                vector = generator(seed, f"initialise/{name}.{layer_name}.{which}").normal(
+                    size=len(getattr(layer, which))
+                )
+                copy_into(getattr(layer, which), vector / np.linalg.norm(vector))
+
+
+@torch.no_grad()
+def copy_into(target: Tensor, values: np.ndarray) -> None:
+    target.copy_(torch.from_numpy(values))

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from gan.config import ObjectiveConfig
 from gan.networks import Images
-from gan.objectives import Loss
+from gan.networks.dcgan import Discriminator
+from gan.objectives import LOSSES, PENALTIES, Loss
 
 Statistics = dict[str, Tensor]
 
@@ -15,29 +17,43 @@ Statistics = dict[str, Tensor]
 class CriticStep(nn.Module):
     """D and its whole loss as one module, so that wrapping the step (for DDP, for autocast) wraps everything."""
 
-    def __init__(self, D: nn.Module, loss: Loss):
+    def __init__(self, D: Discriminator, objective: ObjectiveConfig):
         super().__init__()
         self.D = D
-        self.loss = loss
+        self.loss, self.penalty = LOSSES[objective.loss], PENALTIES[objective.penalty]
+        self.weight = objective.penalty_weight
+        self.factor = 0.5 if (self.loss.halved if objective.halve_d is None else objective.halve_d) else 1
 
-    def forward(self, real: Images, fake: Images) -> tuple[Tensor, Statistics]:
+    def forward(self, real: Images, fake: Images, u: Tensor) -> tuple[Tensor, Statistics]:
         """Scalar loss and detached 0-d statistics; scores are mean probabilities D(x) and D(G(z)) in [0, 1].
 
-        No gradient goes on to whoever made the fakes.
+        `u`: uniform draws (N, 1 + 2 D.draws), for the penalty's mixture and the dropout of either pass. No gradient
+        goes on to whoever made the fakes.
         """
-        real_logits = in_float32(self.D(real))
-        fake_logits = in_float32(self.D([image.detach() for image in fake]))
-        loss = self.loss.discriminator(real_logits, fake_logits).mean()
-        return loss, {
+        fake = [image.detach() for image in fake]
+        mix, for_real, for_fake = u.split([1, self.D.draws, self.D.draws], 1)
+        real_logits, fake_logits = in_float32(self.D(real, for_real)), in_float32(self.D(fake, for_fake))
+        loss = self.factor * self.loss.discriminator(real_logits, fake_logits).mean()
+        statistics = {
             "loss/d": loss.detach(),
             "score/real": real_logits.detach().sigmoid().mean(),
             "score/fake": fake_logits.detach().sigmoid().mean(),
         }
+        if self.penalty is not None:
+            with torch.autocast(u.device.type, enabled=False):  # in mixed precision, the penalty stays in float32
+                penalty = self.penalty(lambda images: self.D(images, for_real), real, fake, mix.squeeze(1)).mean()
+            loss = loss + self.weight * penalty
+            statistics["loss/penalty"] = penalty.detach()
+        return loss, statistics
 
 
-def generator_loss(D: nn.Module, fake: Images, loss: Loss) -> Tensor:
-    """G's scalar loss through D. Call it, and its backward, inside `frozen(D)`."""
-    return loss.generator(in_float32(D(fake))).mean()
+def generator_loss(D: Discriminator, fake: Images, real: Images | None, u: Tensor, loss: Loss) -> Tensor:
+    """G's scalar loss through D; `u` are draws (N, D.draws) for its dropout, `real` what a relative loss looks at.
+
+    Call it, and its backward, inside `frozen(D)`.
+    """
+    real_logits = None if real is None else in_float32(D(real, u))
+    return loss.generator(in_float32(D(fake, u)), real_logits).mean()
 
 
 def in_float32(logits: Tensor) -> Tensor:
@@ -50,6 +66,14 @@ def mean_of(parts: list[Statistics]) -> Statistics:
     if len(parts) == 1:
         return parts[0]
     return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+
+@torch.no_grad()
+def clip_weights(D: nn.Module, bound: float) -> None:
+    """Every parameter into [−bound, bound]: Arjovsky et al. 2017, https://arxiv.org/abs/1701.07875, algorithm 1."""
+    parameters: list[Tensor] = [parameter for parameter in D.parameters() if parameter.requires_grad]
+    torch._foreach_clamp_max_(parameters, bound)
+    torch._foreach_clamp_min_(parameters, -bound)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import copy
 import math
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from gan import checkpoint
-from gan.augment import AUGMENTS, augment
+from gan.augment import AUGMENTS, augment, background_of
 from gan.checkpoint import Checkpoint
-from gan.config import AdamConfig, Config, trajectory
-from gan.data.batches import Batches
+from gan.config import Config, images_per_iteration, trajectory
+from gan.data.batches import Batches, pyramid, to_device
 from gan.data.pack import Pack, open_pack
 from gan.ema import update_ema
 from gan.errors import ProcessError, UsageError
@@ -26,13 +26,15 @@ from gan.memory import advice, is_out_of_memory
 from gan.networks import NETWORKS, Images
 from gan.networks.batchnorm import synchronise
 from gan.objectives import LOSSES
+from gan.optimizers import OPTIMIZERS, learning_rate
 from gan.player import Player
 from gan.processes import check_agreement, check_batch, from_main, precision, start_processes, together
 from gan.randomness import initialise, latents, uniform
 from gan.run_folder import RunFolder
-from gan.steps import CriticStep, Statistics, frozen, generator_loss, mean_of
+from gan.steps import CriticStep, Statistics, clip_weights, frozen, generator_loss, mean_of
 from gan.telemetry.console import say
 from gan.telemetry.recorder import Recorder
+from gan.transfer import freeze_first_blocks, initialise_from
 from gan.watchdog import Watchdog
 
 SAMPLES = 64
@@ -90,24 +92,19 @@ def open_images(config: Config, accelerator: Accelerator) -> Pack:
     """The pack, made by one process of each machine, and the same for all; enough images for a batch."""
     first = accelerator.is_local_main_process
     packed = together(accelerator, (lambda: open_pack(config)) if first else lambda: None)
-    pack = packed or open_pack(config)
+    pack = together(accelerator, lambda: packed or open_pack(config))
     check_agreement(accelerator, config, pack.content)
     check_batch(config, accelerator.num_processes, len(pack.images))
     return pack
 
 
 def total_iterations(config: Config, images: int) -> int:
-    """The run's length in iterations, rounded up."""
+    """The run's length in iterations, rounded up. An iteration shows D a batch for each of its updates."""
     if config.iterations is not None:
         return config.iterations
     shown = config.epochs * images if config.epochs is not None else (config.kimg or 0) * 1000
-    return math.ceil(round(shown / config.batch_size, 6))  # 1.1 × 100 is a little more than 110 to a computer
-
-
-def adam(parameters: Iterable[nn.Parameter], options: AdamConfig, device: torch.device) -> torch.optim.Adam:
-    """Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) as one fused kernel."""
-    fused = device.type in ("cpu", "cuda")
-    return torch.optim.Adam(parameters, options.lr, (options.beta1, options.beta2), fused=fused)
+    exactly = round(shown / images_per_iteration(config), 6)  # 1.1 × 100 is a little more than 110 to a computer
+    return math.ceil(exactly)
 
 
 class Trainer:
@@ -119,12 +116,9 @@ class Trainer:
         self.device, self.dtype = accelerator.device, getattr(torch, config.dtype)
         self.loss = LOSSES[config.objective.loss]
         self.build_players()
-        rank, processes, part = (
-            accelerator.process_index,
-            accelerator.num_processes,
-            config.batch_size // config.accumulation,
-        )
-        self.batches = Batches(images, part, config.seed, rank, processes, self.device, self.dtype)
+        part, place = config.batch_size // config.accumulation, (accelerator.process_index, accelerator.num_processes)
+        self.batches = Batches(images, part, config.seed, *place, self.device, self.dtype)
+        self.background = background_of(config, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
         self.iteration = self.resume()
 
@@ -136,13 +130,16 @@ class Trainer:
             initialise(module, config.seed, name)
             module.to(self.device, self.dtype)
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to torch 2.11's types
+        freeze_first_blocks(self.D, config.transfer.freeze_d)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         if accelerator.num_processes > 1 and config.model.sync_batchnorm:
-            self.G, self.D = (synchronise(module, self.device) for module in (self.G, self.D))
-        optimizer_g = adam(self.G.parameters(), config.optim_g, self.device)
-        optimizer_d = adam(self.D.parameters(), config.optim_d, self.device)
-        self.player_g = Player(accelerator, self.G, self.G, optimizer_g)
-        self.player_d = Player(accelerator, self.D, CriticStep(self.D, self.loss), optimizer_d)
+            self.G, self.D = synchronise(self.G, self.device), synchronise(self.D, self.device)
+        fused = self.device.type in ("cpu", "cuda")
+        optimizers = [OPTIMIZERS[options.method](module.parameters(), options, fused)
+                      for module, options in ((self.G, config.optim_g), (self.D, config.optim_d))]  # fmt: skip
+        scale = config.batch_size if config.objective.reduction == "sum" else 1
+        self.player_g = Player(accelerator, self.G, self.G, optimizers[0], scale)
+        self.player_d = Player(accelerator, self.D, CriticStep(self.D, config.objective), optimizers[1], scale)
 
     def run(self, watchdog: Watchdog) -> None:
         """Iterate to the end, recording and saving on the way."""
@@ -153,89 +150,119 @@ class Trainer:
             return
         recorder = Recorder(config, self.accelerator, self.folder, len(self.images), begin, self.total)
         self.announce(recorder)
+        watchdog.progress()
         try:
             while self.iteration < self.total:
                 recorder.add(self.iterate(self.iteration))
                 self.iteration += 1
                 watchdog.progress()
-                if self.due(config.checkpoint.every):
-                    self.save()
-                if self.due(config.log_every):
-                    recorder.log(self.iteration, self.amp())
-                if self.due(config.sample_every):
-                    recorder.picture(f"iteration-{self.iteration:08d}", self.sample(), self.iteration)
+                self.record(recorder, watchdog)
             self.accelerator.wait_for_everyone()
+            watchdog.stop()  # the others may leave now; what follows is the main process' alone
         finally:
-            watchdog.stop()
             recorder.close()
         self.conclude()
 
+    def record(self, recorder: Recorder, watchdog: Watchdog) -> None:
+        """Save, log and draw, each when it is due."""
+        for every, act in (
+            (self.config.checkpoint.every, self.save),
+            (self.config.log_every, lambda: recorder.log(self.iteration, self.amp())),
+            (self.config.sample_every, lambda: self.picture(recorder)),
+        ):
+            if self.iteration % every == 0 or self.iteration == self.total:
+                act()
+                watchdog.progress()
+
     def iterate(self, iteration: int) -> Statistics:
-        """One D update and one G update on one global batch. Nothing here reads a value from the device."""
-        z = self.draw_latents("latents", iteration)
-        # G's one forward serves both updates. In parts it is made anew: kept for all of them, it would fill the memory
-        fake = self.player_g.step(z[0]) if len(z) == 1 else None
-        statistics = {**self.update_d(iteration, z, fake), **self.update_g(iteration, z, fake)}
+        """The D updates and the G update of one iteration. Nothing here reads a value from the device."""
+        objective, first = self.config.objective, iteration * self.config.objective.n_critic
+        self.player_d.set_learning_rate(learning_rate(self.config.optim_d, iteration))
+        self.player_g.set_learning_rate(learning_rate(self.config.optim_g, iteration))
+        # Where both updates have the same latents, G's one forward serves both. Not in parts: kept with what their
+        # gradients need, the images of all parts would fill the memory
+        shared = objective.shared_latents and objective.n_critic == self.config.accumulation == 1
+        for update in range(first, first + objective.n_critic):
+            z = self.draw_latents("latents", update)
+            fake = self.player_g.step(z[0]) if shared else None
+            statistics = self.update_d(update, z, fake)
+        if not objective.shared_latents:
+            z = self.draw_latents("latents for g", iteration)
+        statistics |= self.update_g(update, z, fake)
         update_ema(self.G_ema, self.G, self.config.ema.decay, iteration)
         return statistics
 
-    def update_d(self, iteration: int, z: list[Tensor], fake: Images | None) -> Statistics:
+    def update_d(self, update: int, z: list[Tensor], fake: Images | None) -> Statistics:
+        """`update` counts the updates of D from the run's beginning; each has a batch of real images of its own."""
         parts: list[Statistics] = []
         for part in range(len(z)):
-            real = self.batches.at(iteration * self.config.batch_size + part * self.batches.batch_size)
-            real = self.augmented(real, "real", iteration, part)
-            images = self.augmented(fake or self.draw_images(self.G, z[part]), "fake for d", iteration, part)
+            images = self.as_seen(fake or self.draw_images(self.G, z[part]), "fake for d", update, part)
+            u = self.draw_uniform("critic", update, part, 1 + 2 * self.D.draws)
             with self.player_d.part(part, len(z)):
-                loss, statistics = self.player_d.step(real, images)
+                loss, statistics = self.player_d.step(self.real_images(update, part), images, u)
                 self.player_d.backward(loss / len(z))
             parts.append(statistics)
         self.player_d.update()
+        if self.config.objective.clip:
+            clip_weights(self.D, self.config.objective.clip)
         return mean_of(parts)
 
-    def update_g(self, iteration: int, z: list[Tensor], fake: Images | None) -> Statistics:
+    def update_g(self, update: int, z: list[Tensor], fake: Images | None) -> Statistics:
+        """`update` is D's last, whose real images a relative loss looks at again."""
         parts: list[Statistics] = []
         with frozen(self.D):
             for part in range(len(z)):
+                real = self.real_images(update, part) if self.loss.relative else None
+                u = self.draw_uniform("critic for g", update, part, self.D.draws)
                 with self.player_g.part(part, len(z)):
-                    images = self.augmented(fake or self.player_g.step(z[part]), "fake for g", iteration, part)
+                    images = self.as_seen(fake or self.player_g.step(z[part]), "fake for g", update, part)
                     with self.accelerator.autocast():
-                        loss = generator_loss(self.D, images, self.loss)
+                        loss = generator_loss(self.D, images, real, u, self.loss)
                     self.player_g.backward(loss / len(z))
                 parts.append({"loss/g": loss.detach()})
             self.player_g.update()
         return mean_of(parts)
 
-    def draw_latents(self, purpose: str, iteration: int) -> list[Tensor]:
-        """This process' rows of a batch of latents drawn for all: (rows, z_dim) for each part of the batch."""
-        z = latents(self.config.seed, purpose, iteration, self.config.batch_size, self.config.model.z_dim)
-        return [self.own_rows(z, part) for part in range(self.config.accumulation)]
+    def real_images(self, update: int, part: int) -> Images:
+        """This process' share of a part of the batch, as D sees it: augmented, at every scale."""
+        finest = self.batches.at(update * self.config.batch_size + part * self.batches.batch_size)
+        return pyramid(self.as_seen([finest], "real", update, part)[0], self.G.scales)
 
-    def augmented(self, images: Images, which: str, iteration: int, part: int) -> Images:
-        """Images as D sees them; every sample has draws of its own, made for the whole batch."""
+    def as_seen(self, images: Images, which: str, update: int, part: int) -> Images:
+        """Images augmented with draws of every sample's own; generated ones only where the recipe says so."""
         options = self.config.augment
         if not any(getattr(options, name) for name in AUGMENTS) or (which != "real" and not options.fakes):
             return images
-        u = uniform(self.config.seed, f"augment {which}", iteration, self.config.batch_size, len(AUGMENTS), 4)
-        return augment(images, self.own_rows(u, part), options)
+        u = self.draw_uniform(f"augment {which}", update, part, len(AUGMENTS), 4)
+        return augment(images, u, options, self.background)
+
+    def draw_latents(self, purpose: str, index: int) -> list[Tensor]:
+        """This process' rows of a batch of latents drawn for all: (rows, z_dim) for each part of the batch."""
+        z = latents(self.config.seed, purpose, index, self.config.batch_size, self.config.model.z_dim)
+        return [self.own_rows(z, part) for part in range(self.config.accumulation)]
+
+    def draw_uniform(self, purpose: str, index: int, part: int, *shape: int) -> Tensor:
+        """This process' rows of uniform draws for the whole batch: (rows, *shape)."""
+        return self.own_rows(uniform(self.config.seed, purpose, index, self.config.batch_size, *shape), part)
 
     def own_rows(self, draws: Tensor, part: int) -> Tensor:
         """From draws for the global batch, this process' share of one part of it, on its device."""
-        mine = draws.split(self.batches.batch_size)[part][self.batches.rows]
-        return mine.to(self.dtype).to(self.device, non_blocking=True)
+        return to_device(draws.split(self.batches.batch_size)[part][self.batches.rows].to(self.dtype), self.device)
 
     @torch.no_grad()
     def draw_images(self, G: nn.Module, z: Tensor) -> Images:
         """Images in [−1, 1] from latents (N, z_dim), without gradients."""
         return G(z.to(self.device, self.dtype))
 
-    def due(self, every: int) -> bool:
-        return self.iteration % every == 0 or self.iteration == self.total
-
-    def sample(self) -> Tensor:
-        """(64, C, H, W) in [−1, 1] from the averaged G and the run's fixed latents."""
-        return self.draw_images(self.G_ema, latents(self.config.seed, "samples", 0, SAMPLES, self.config.model.z_dim))[
-            0
-        ]
+    def picture(self, recorder: Recorder) -> None:
+        """A grid of the averaged G's images from the run's fixed latents, and one for each coarser scale."""
+        if not self.accelerator.is_main_process:
+            return
+        z = latents(self.config.seed, "samples", 0, SAMPLES, self.config.model.z_dim)
+        for image in self.draw_images(self.G_ema, z):
+            side = image.shape[-1]
+            coarser = "" if side == self.config.resolution else f"-{side}px"
+            recorder.picture(f"iteration-{self.iteration:08d}{coarser}", image, self.iteration)
 
     def save(self) -> None:
         """A checkpoint of everything that cannot be computed from (config, seed)."""
@@ -255,6 +282,7 @@ class Trainer:
         """Load what `--resume` asks for; the number of iterations already done. The main process reads the disk."""
         found = from_main(self.accelerator, self.find_checkpoint, checkpoint.to_message, checkpoint.from_message)
         if found is None:
+            self.take_over()
             return 0
         for name, module in (("generator", self.G), ("generator_ema", self.G_ema), ("discriminator", self.D)):
             module.load_state_dict(found.tensors[name])
@@ -263,13 +291,26 @@ class Trainer:
             player.load_state(found.state[f"amp_{letter}"])
         return int(found.state["iteration"])
 
+    def take_over(self) -> None:
+        """Begin with the weights of the run that `--init-from` names, if it does."""
+        source = self.config.init_from
+        if source is None:
+            return
+        found = from_main(self.accelerator, lambda: open_checkpoint(source, "--init-from"),
+                          checkpoint.to_message, checkpoint.from_message)  # fmt: skip
+        assert found is not None
+        table = initialise_from(found, self.config, self.G, self.D)
+        self.G_ema.load_state_dict(self.G.state_dict())
+        if self.accelerator.is_main_process:
+            say(table)
+
     def find_checkpoint(self) -> Checkpoint | None:
         """The checkpoint to go on from, with what would be in its way set aside."""
         wish, mine = self.config.resume, self.folder.checkpoints
         if wish == "auto":
             found = checkpoint.load_newest(mine)
         else:
-            found = None if wish == "never" else open_checkpoint(Path(wish))
+            found = None if wish == "never" else open_checkpoint(Path(wish), "--resume")
         if found is not None:
             self.check_same_run(found)
         if wish == "auto" and found is not None:
@@ -353,13 +394,12 @@ class Trainer:
             say(f"Next, more samples: gan sample {shlex.quote(str(self.folder.path))} --out samples.png")
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint in `path`, or the newest of the run in `path`. Raises RunError or UsageError."""
+def open_checkpoint(path: Path, flag: str) -> Checkpoint:
+    """The checkpoint in `path`, or the newest of the run there; `flag` asked for it. Raises RunError or UsageError."""
     if os.path.exists(path / "manifest.json"):
         return checkpoint.load(path)
     found = checkpoint.load_newest(path / "checkpoints") if os.path.isdir(path) else None
     if found is None:
-        raise UsageError(
-            f"--resume {path}: there is no checkpoint; give a run folder or a checkpoint's folder, auto or never."
-        )
+        others = ", auto or never" if flag == "--resume" else ""
+        raise UsageError(f"{flag} {path}: there is no checkpoint; give a run folder or a checkpoint's folder{others}.")
     return found

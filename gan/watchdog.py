@@ -18,12 +18,16 @@ from torch import distributed
 set_timeout = getattr(distributed, "set_timeout", None) or distributed.distributed_c10d._set_pg_timeout  # its old name
 
 
+PATIENCE = timedelta(hours=12)
+"""How long a collective may take before training begins: one machine may pack its images while another waits."""
+
+
 class Watchdog(threading.Thread):
     """Watches from `with` to its end, or to `stop`; a run of one process has nothing to watch.
 
     `limit_s`: seconds without a sign of life from another process, or (after the first `progress`) without progress
-    of this one's main thread, until this process ends itself with status 1; the launcher then ends the others. Time
-    is counted in beats seen, not by the clock, so a job that was suspended as a whole goes on unharmed.
+    of any, until this process ends itself with status 1; the launcher then ends the others. Time is counted in beats
+    seen, not by the clock, so a job that was suspended as a whole goes on unharmed.
     """
 
     def __init__(self, accelerator: Accelerator, limit_s: float):
@@ -41,7 +45,8 @@ class Watchdog(threading.Thread):
             self.store = distributed.distributed_c10d._get_default_store()
             self.keys = [f"gan/beats/{rank}" for rank in range(self.processes)]
             self.store.set(f"gan/hosts/{self.rank}", socket.gethostname())
-            self.store.set(self.keys[self.rank], "0")
+            self.store.set(self.keys[self.rank], "0 0")
+            set_timeout(PATIENCE, None)
             self.start()
         return self
 
@@ -67,22 +72,22 @@ class Watchdog(threading.Thread):
     def run(self) -> None:
         try:
             self.watch()
-        except Exception as error:  # the store is gone, and the machine that held it
+        except RuntimeError as error:  # of the store: it is gone, and the machine that held it
             if not self.stopped.is_set():
                 self.end(f"process 0, which all others report to, cannot be reached ({type(error).__name__})")
 
     def watch(self) -> None:
-        beats, seen, finished = 0, [b""] * self.processes, 0
+        beats, seen = 0, [b""] * self.processes
         while not self.stopped.wait(self.period_s):
             beats += 1
-            self.store.set(self.keys[self.rank], str(beats))
-            for rank, key in enumerate(self.keys):
-                beat = self.read(key)
-                fresh = beat != seen[rank] or rank == self.rank
+            self.store.set(self.keys[self.rank], f"{beats} {self.finished}")
+            now = [self.read(key) for key in self.keys]
+            for rank in range(self.processes):
+                fresh = now[rank] != seen[rank] or rank == self.rank
                 self.silent_s[rank] = 0 if fresh else self.silent_s[rank] + self.period_s
-                seen[rank] = beat
-            self.idle_s = 0 if self.finished != finished or not finished else self.idle_s + self.period_s
-            finished = self.finished
+            progress = [beat.split()[1:] for beat in now] != [beat.split()[1:] for beat in seen]
+            self.idle_s = 0 if progress or not self.finished else self.idle_s + self.period_s
+            seen = now
             if (silent := self.silent(self.limit_s)) is not None:
                 self.end(silent)
             if self.idle_s >= self.limit_s / 2:
@@ -90,7 +95,8 @@ class Watchdog(threading.Thread):
             if self.idle_s >= self.limit_s:
                 places = [self.read(f"gan/places/{rank}").decode() for rank in range(self.processes)]
                 where = ", ".join(f"process {rank} {place}" for rank, place in enumerate(places))
-                self.end(f"no iteration has finished for {self.idle_s:.0f} s, though every process answers: {where}")
+                self.end(f"nothing has got on for {self.idle_s:.0f} s, though every process answers: {where}. "
+                         "If that was only slow, raise --distributed.timeout")  # fmt: skip
 
     def read(self, key: str) -> bytes:
         """What a process has written, or nothing yet; never waits."""
@@ -117,12 +123,18 @@ class Watchdog(threading.Thread):
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         package = os.path.dirname(__file__)
         lines = [line for line in traceback.extract_stack(frame) if line.filename.startswith(package)]
-        line = lines[-1]  # there is one: the main thread is inside the loop
+        if not lines:
+            return "is outside the trainer"
+        line = lines[-1]
         return f"is in {line.name} ({os.path.relpath(line.filename, package)}, line {line.lineno})"
 
     def end(self, reason: str) -> None:
         """Say why and leave at once: the main thread is inside a collective and cannot be asked to."""
-        print(f"error: {reason}. The run ends here; the same command goes on from its newest checkpoint.",
-              file=sys.stderr, flush=True)  # fmt: skip
-        self.report(reason)
-        os._exit(1)
+        try:
+            print(f"error: {reason}. The run ends here; the same command goes on from its newest checkpoint.",
+                  file=sys.stderr, flush=True)  # fmt: skip
+            report = threading.Thread(target=self.report, args=(reason,), daemon=True)  # its disk may be what hangs
+            report.start()
+            report.join(timeout=5)
+        finally:
+            os._exit(1)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gan.checkpoint import Checkpoint, load
-from gan.config import AdamConfig, Config, DataOptions, EmaConfig, ModelConfig, TrackConfig
+from gan.config import Config, DataOptions, EmaConfig, ModelConfig, OptimizerConfig, TrackConfig
 
 ROOT = Path(__file__).parents[1]
 ITERATIONS, SEED = 6, 11  # of the runs made from `config`
@@ -63,8 +63,8 @@ def config(images: Path, tmp_path: Path) -> Config:
         log_every=1,
         dtype="float64",
         model=ModelConfig(z_dim=5, width=4, norm_first=True),
-        optim_d=AdamConfig(lr=3e-3, beta1=0.4, beta2=0.9),
-        optim_g=AdamConfig(lr=1e-3, beta1=0.3, beta2=0.95),
+        optim_d=OptimizerConfig(lr=3e-3, beta1=0.4, beta2=0.9),
+        optim_g=OptimizerConfig(lr=1e-3, beta1=0.3, beta2=0.95),
         ema=EmaConfig(decay=0.25),
         data_options=DataOptions(cache=tmp_path / "cache"),
         track=TrackConfig(wandb="disabled"),
@@ -76,6 +76,14 @@ def run_script(*words: object, launcher: tuple[str, ...] = (), **options: object
     start = [sys.executable, "-m", "accelerate.commands.launch", *launcher] if launcher else [sys.executable]
     command = [*start, str(ROOT / "train.py"), *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=280, **options)  # type: ignore[call-overload]
+
+
+def run_module(
+    name: str, *words: object, launcher: tuple[str, ...], timeout: float = 280
+) -> subprocess.CompletedProcess[str]:
+    """A module of the tests through `accelerate launch`."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launcher, "-m", name, *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
 
 def train(*words: object, launcher: tuple[str, ...] = ()) -> str:

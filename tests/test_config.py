@@ -50,7 +50,7 @@ def test_what_the_trajectory_leaves_out() -> None:
     everything = {name for name, _ in flags(Config())}
     left_out = everything - trajectory(Config()).keys()
     assert left_out == {
-        *("recipe", "data", "out", "resume", "epochs", "kimg", "iterations", "log-every", "sample-every"),
+        *("recipe", "data", "out", "init-from", "resume", "epochs", "kimg", "iterations", "log-every", "sample-every"),
         *("data-options.max-rejected", "data-options.workers", "data-options.cache"),
         *("checkpoint.every", "checkpoint.keep", "distributed.timeout", "track.wandb", "track.project"),
     }
@@ -64,7 +64,7 @@ def test_what_the_trajectory_leaves_out() -> None:
         ("--modle.width 3", "unknown flag --modle.width; did you mean --model.width?"),
         (
             "--objective.loss saturatin",
-            "'saturatin' is not one of non-saturating, saturating; did you mean saturating?",
+            "'saturatin' is not one of non-saturating, saturating, least-squares",
         ),
         ("--model.width wide", "--model.width: 'wide' is not a whole number"),
         ("--kimg many", "--kimg: 'many' is not a number"),
@@ -82,6 +82,13 @@ def test_what_the_trajectory_leaves_out() -> None:
         ("--kimg 0", "--kimg 0.0 must be above 0"),
         ("--data-options.background wite", "'wite' is no colour"),
         ("--checkpoint.keep 1", "must be at least 2"),
+        ("--augment.flip 1.5", "--augment.flip 1.5 must be at most 1"),
+        ("--model.kernel 3", "choose 4 or 5"),
+        ("--objective.penalty gp", "with BatchNorm D's scores depend on each other"),
+        ("--model.head map --resolution 16", "--model.head map needs at least --resolution 32"),
+        ("--model.stem dense --model.norm-g instance", "one value per output"),
+        ("--optim-g.decay-from 9 --optim-g.decay-to 9", "--optim-g.decay-to 9 must come after decay-from"),
+        ("--optim-d.weight-decay 0.1", "--optim-d.weight-decay is adamw's; --optim-d.method is adam"),
     ],
 )
 def test_refusals_are_one_sentence(words: str, sentence: str) -> None:

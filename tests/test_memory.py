@@ -13,6 +13,7 @@ from gan.config import Config, ModelConfig
 from gan.errors import ProcessError
 from gan.memory import advice, iterate, training_bytes
 from gan.networks import NETWORKS
+from gan.processes import check_batch
 from gan.trainer import plain_faults
 from gan.watchdog import Watchdog
 
@@ -55,6 +56,16 @@ def test_out_of_memory_names_a_batch_that_fits(monkeypatch: pytest.MonkeyPatch) 
     assert "Try --batch-size 256 " in sentence
     assert "--accumulation 4" in sentence
     assert "--batch-size 512 " in advice(replace(config, batch_size=2048), 2, "no", torch.device("cuda"))
+
+
+def test_the_advice_can_be_followed() -> None:
+    """100 images on 4 processes: 25 rows each, which 5 divides and 2 does not."""
+    sentence = advice(replace(SMALL, batch_size=100), 4, "no", torch.device("cpu"))
+    assert "Try --batch-size 20 " in sentence
+    assert "--accumulation 5" in sentence
+    check_batch(replace(SMALL, batch_size=20), 4, images=100)
+    check_batch(replace(SMALL, batch_size=100, accumulation=5), 4, images=100)
+    assert "Not even one would fit" in advice(replace(SMALL, batch_size=4), 4, "no", torch.device("cpu"))
 
 
 def test_a_full_memory_becomes_a_sentence() -> None:

@@ -9,46 +9,50 @@ import torch
 from accelerate import Accelerator
 from torch.amp.grad_scaler import GradScaler
 
-from gan.config import Config
+from gan.config import Config, ObjectiveConfig
 from gan.data.pack import open_pack
 from gan.run_folder import RunFolder
 from gan.trainer import Trainer
 from gan.watchdog import Watchdog
 
+SCALE = 2.0**16  # a loss scaler's first
 
-def build(config: Config, name: str, scale: float | None) -> Trainer:
+
+def build(config: Config, name: str, precision: str = "fp16") -> Trainer:
+    """A trainer whose players believe that its forward passes are in this precision."""
     config = replace(config, out=Path(str(config.out)).with_name(name), dtype="float32", iterations=1000)
     folder = RunFolder(Path(str(config.out)))
     folder.create()
     pack = open_pack(config)
-    trainer = Trainer(config, Accelerator(cpu=True), folder, pack.images, pack.content)
-    if scale is not None:
-        for player in (trainer.player_d, trainer.player_g):
-            player.scaler = GradScaler("cpu", init_scale=scale)
-    return trainer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gan.player.precision", lambda accelerator: precision)
+        return Trainer(config, Accelerator(cpu=True), folder, pack.images, pack.content)
 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:
     return [value.clone() for module in (trainer.D, trainer.G, trainer.G_ema) for value in module.state_dict().values()]
 
 
+@pytest.mark.parametrize("penalty", ["none", "gp", "r1"])
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_scale_that_is_a_power_of_two_changes_no_bit(accumulation: int, config: Config) -> None:
-    config = replace(config, accumulation=accumulation)
-    plain, scaled = build(config, "plain", None), build(config, "scaled", 2.0**10)
+def test_a_scale_that_is_a_power_of_two_changes_no_bit(accumulation: int, penalty: str, config: Config) -> None:
+    """Penalties included: their slopes are taken before the loss is scaled."""
+    objective, model = ObjectiveConfig(penalty=penalty), replace(config.model, norm_d="layer")
+    config = replace(config, accumulation=accumulation, objective=objective, model=model)
+    plain, scaled = build(config, "plain", "no"), build(config, "scaled")
     for iteration in range(5):
         plain.iterate(iteration)
         scaled.iterate(iteration)
     for one, two in zip(weights(plain), weights(scaled), strict=True):
         assert one.equal(two)
     assert plain.amp() == {}
-    assert scaled.amp() == {"amp/scale_d": 2.0**10, "amp/skipped_d": 0, "amp/scale_g": 2.0**10, "amp/skipped_g": 0}
+    assert scaled.amp() == {"amp/scale_d": SCALE, "amp/skipped_d": 0, "amp/scale_g": SCALE, "amp/skipped_g": 0}
 
 
 @pytest.mark.parametrize("loser", ["d", "g"])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_an_overflow_skips_that_player_alone(loser: str, accumulation: int, config: Config) -> None:
-    trainer = build(replace(config, accumulation=accumulation), "run", 2.0**10)
+    trainer = build(replace(config, accumulation=accumulation), "run")
     trainer.iterate(0)
     before = {"d": [p.clone() for p in trainer.D.parameters()], "g": [p.clone() for p in trainer.G.parameters()]}
     player = {"d": trainer.player_d, "g": trainer.player_g}[loser]
@@ -61,14 +65,14 @@ def test_an_overflow_skips_that_player_alone(loser: str, accumulation: int, conf
         moved = [not one.equal(two) for one, two in zip(before[letter], after[letter], strict=True)]
         assert not any(moved) if letter == loser else all(moved)
         assert trainer.amp()[f"amp/skipped_{letter}"] == (letter == loser)
-        assert trainer.amp()[f"amp/scale_{letter}"] == (2.0**9 if letter == loser else 2.0**10)
+        assert trainer.amp()[f"amp/scale_{letter}"] == (SCALE / 2 if letter == loser else SCALE)
     trainer.iterate(2)
     assert trainer.amp()[f"amp/skipped_{loser}"] == 1
     assert all(value.isfinite().all() for value in weights(trainer))
 
 
 def test_scale_and_skipped_updates_are_logged(config: Config) -> None:
-    trainer = build(config, "run", 2.0**10)
+    trainer = build(config, "run")
     trainer.total = 2
     parameter = next(iter(trainer.G.parameters()))
     hook = parameter.register_hook(lambda gradient: gradient * float("nan"))
@@ -76,20 +80,27 @@ def test_scale_and_skipped_updates_are_logged(config: Config) -> None:
     hook.remove()
     lines = [json.loads(line) for line in trainer.folder.log.read_text().splitlines()]
     assert [line["amp/skipped_g"] for line in lines] == [1, 2]
-    assert [line["amp/scale_g"] for line in lines] == [2.0**9, 2.0**8]
+    assert [line["amp/scale_g"] for line in lines] == [SCALE / 2, SCALE / 4]
     assert [line["amp/skipped_d"] for line in lines] == [0, 0]
 
 
 def test_scale_and_count_survive_a_resume(config: Config) -> None:
-    trainer = build(config, "run", 2.0**10)
+    trainer = build(config, "run")
     trainer.player_g.skipped += 3
     trainer.player_d.scaler = GradScaler("cpu", init_scale=2.0**7)
     trainer.iteration = 1
     trainer.iterate(0)
     trainer.save()
-    other = build(config, "run", None)
+    other = build(config, "run")
     assert other.iteration == 1
-    other.player_d.scaler, other.player_g.scaler = (GradScaler("cpu") for _ in range(2))
-    other.resume()
-    expected = {"amp/scale_d": 2.0**7, "amp/skipped_d": 0, "amp/scale_g": 2.0**10, "amp/skipped_g": 3}
+    expected = {"amp/scale_d": 2.0**7, "amp/skipped_d": 0, "amp/scale_g": SCALE, "amp/skipped_g": 3}
     assert other.amp() == expected
+
+
+def test_each_player_has_its_scaler_and_a_fused_optimizer(config: Config) -> None:
+    trainer = build(config, "run")
+    players = (trainer.player_d, trainer.player_g)
+    assert all(player.scaler.is_enabled() for player in players)
+    assert players[0].scaler is not players[1].scaler
+    assert all(player.optimizer.defaults["fused"] for player in players)
+    assert not build(config, "other", "bf16").player_d.scaler.is_enabled()

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from gan.config import Config, ObjectiveConfig
+from gan.config import Config, EmaConfig, ObjectiveConfig, OptimizerConfig
 from gan.data.pack import open_pack
 from gan.networks.dcgan import Discriminator, Generator
 from gan.processes import start_processes
@@ -101,6 +101,47 @@ def test_a_run_equals_the_same_run_by_hand(loss: str, config: Config) -> None:
     with torch.no_grad():
         second = expected.average(torch.from_numpy(one))[0]
     torch.testing.assert_close(sample(run, count=2, seed=3)[1:], second, rtol=0, atol=1e-12)
+
+
+def test_a_wasserstein_run_equals_the_same_run_by_hand(config: Config) -> None:
+    """Two updates of D for one of G, fresh latents, RMSprop, clipping, sums over the batch, a falling learning rate:
+    the same run in plain PyTorch, over five passes through the images."""
+    objective = ObjectiveConfig(loss="wasserstein", n_critic=2, clip=0.04, shared_latents=False, reduction="sum")
+    optimizer = OptimizerConfig(method="rmsprop", lr=1e-3, beta2=0.8, eps=1e-5)
+    falling = replace(optimizer, decay_from=2, decay_to=8)
+    config = replace(config, objective=objective, optim_d=optimizer, optim_g=falling, ema=EmaConfig(decay=0))
+    train(config)
+    pixels = np.asarray(open_pack(config).images)
+    stream = pixels[np.concatenate([draws("order", epoch).permutation(20) for epoch in range(5)])]
+    stream = stream.transpose(0, 3, 1, 2).astype(np.float64) / 127.5 - 1
+    G, D = Generator(16, 3, z_dim=5, width=4), Discriminator(16, 3, width=4, norm_first=True)
+    for name, network in (("generator", G), ("discriminator", D)):
+        initialise(network, SEED, name)
+        network.double()
+    rms_d = torch.optim.RMSprop(D.parameters(), 1e-3, 0.8, 1e-5, foreach=False)
+    rms_g = torch.optim.RMSprop(G.parameters(), 1e-3, 0.8, 1e-5, foreach=False)
+    for i in range(ITERATIONS):
+        for k in (2 * i, 2 * i + 1):
+            fake = G(torch.from_numpy(draws("latents", k).standard_normal((8, 5))))[0].detach()
+            real = torch.from_numpy(stream[8 * k : 8 * k + 8])
+            D.zero_grad()
+            loss_d = (-D([real])).sum() + D([fake]).sum()
+            loss_d.backward()
+            rms_d.step()
+            with torch.no_grad():
+                for weight in D.parameters():
+                    weight.clamp_(-0.04, 0.04)
+        G.zero_grad()
+        (-D(G(torch.from_numpy(draws("latents for g", i).standard_normal((8, 5)))))).sum().backward()
+        rms_g.param_groups[0]["lr"] = 1e-3 * min(1, (8 - i) / 6)
+        rms_g.step()
+    found = checkpoint_of(Path(str(config.out)), ITERATIONS)
+    for group, module in (("generator", G), ("generator_ema", G), ("discriminator", D)):
+        for name, tensor in module.state_dict().items():
+            torch.testing.assert_close(found.tensors[group][name], tensor, rtol=0, atol=1e-12, msg=f"{group} {name}")
+    log = [json.loads(line) for line in (Path(str(config.out)) / "log.jsonl").read_text().splitlines()]
+    assert [entry["images"] for entry in log] == [16 * (i + 1) for i in range(ITERATIONS)]
+    assert log[-1]["loss/d"] == pytest.approx(loss_d.item() / 8, abs=1e-12)  # the log has means
 
 
 def test_autocast_reaches_every_forward_of_both_players(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

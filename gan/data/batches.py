@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from gan.networks import Images
 from gan.randomness import image_order
@@ -19,15 +20,25 @@ class Batches:
         self.rows = slice(rank * share, (rank + 1) * share)
         self.device, self.dtype = device, dtype
 
-    def at(self, position: int) -> Images:
+    def at(self, position: int) -> Tensor:
         """The images at positions position … position + batch_size − 1, this process' rows of them."""
         order = image_order(self.seed, len(self.images), position, self.batch_size)[self.rows]
-        pixels = torch.from_numpy(self.images[order])
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        return [to_unit_range(pixels.to(self.device), self.dtype)]
+        return to_unit_range(to_device(torch.from_numpy(self.images[order]), self.device), self.dtype)
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """From the host, without waiting for what the device is doing."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def to_unit_range(pixels: Tensor, dtype: torch.dtype) -> Tensor:
     """uint8 (N, H, W, C) → floating (N, C, H, W) in [−1, 1], a channels-last view: no pixel moves."""
     return rearrange(pixels, "n h w c -> n c h w").to(dtype).div_(127.5).sub_(1)
+
+
+def pyramid(finest: Tensor, scales: int) -> Images:
+    """(N, C, H, W) → that and each coarser scale, every one the mean of 2×2 pixels of the one before."""
+    images = [finest]
+    while len(images) < scales:
+        images.append(avg_pool2d(images[-1], 2))
+    return images

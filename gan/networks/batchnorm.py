@@ -1,14 +1,19 @@
 """BatchNorm over the images of all processes: the same result as one process with the whole batch."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, distributed, nn
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def synchronise(module: nn.Module, device: torch.device, twice: bool = False) -> nn.Module:
+
+def synchronise(module: Network, device: torch.device, twice: bool = False) -> Network:
     """Let every BatchNorm in `module` take its statistics over all processes; returns the module to use.
 
-    On CUDA that is torch's own kernel, which has no second derivative; `twice` asks for one that has. Parameters and
-    buffers stay the same objects under the same names.
+    On CUDA that is torch's own kernel, which has no second derivative; `twice` asks for one that has. (torch's also
+    makes the host wait for the device once per layer and pass.) Parameters and buffers stay the same objects under the
+    same names.
     """
     if device.type == "cuda" and not twice:
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)

@@ -2,13 +2,33 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from einops.layers.torch import Rearrange
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 NEGATIVE_SLOPE = 0.2
 
-NORMS: dict[str, Callable[[int], nn.Module] | None] = {"batch": nn.BatchNorm2d, "none": None}
-"""Normalisation layers by name, built from their number of channels."""
+NORMS: dict[str, Callable[[int, float], nn.Module] | None] = {
+    "batch": lambda channels, momentum: nn.BatchNorm2d(channels, momentum=momentum),
+    "instance": lambda channels, momentum: nn.InstanceNorm2d(channels, affine=True),
+    "layer": lambda channels, momentum: nn.GroupNorm(1, channels),
+    "none": None,
+}
+"""Normalisation by name, built from (channels, momentum): over the batch, over each map, over each sample, none."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """How the layers of a network are made."""
+
+    norm: str = "batch"
+    momentum: float = 0.1
+    """Weight of the newest batch in BatchNorm's running statistics (PyTorch's convention)."""
+    kernel: int = 4
+    spectral: bool = False
+    """Spectral normalisation of every convolution: Miyato et al. 2018, https://arxiv.org/abs/1802.05957."""
 
 
 def channels_at(resolution: int, width: int) -> int:
@@ -20,22 +40,44 @@ def channels_at(resolution: int, width: int) -> int:
     return max(32 * width // resolution, min(width, 16))
 
 
-def up_block(channels_in: int, channels_out: int, norm: str, stem: bool = False) -> nn.Sequential:
-    """Transposed convolution, normalisation, ReLU: doubles the resolution, or opens a 1×1 stem to 4×4."""
-    stride, padding = (1, 0) if stem else (2, 1)
-    conv = nn.ConvTranspose2d(channels_in, channels_out, 4, stride, padding, bias=False)
-    return block(conv, norm, nn.ReLU(inplace=True))
+def stem(z_dim: int, channels: int, layers: Layers, dense: bool) -> nn.Sequential:
+    """(N, z_dim, 1, 1) → (N, channels, 4, 4). Arithmetically both kinds are a matrix product; a dense stem normalises
+    each of its 16 · channels outputs by itself, the other one each channel."""
+    conv = nn.ConvTranspose2d(z_dim, channels, 4, 1, 0, bias=False)
+    if not dense:
+        return block(conv, layers, nn.ReLU(inplace=True))
+    parts = OrderedDict(block(conv, layers, nn.ReLU(inplace=True), features=16 * channels).named_children())
+    flat, square = Rearrange("n c h w -> n (c h w) 1 1"), Rearrange("n (c h w) 1 1 -> n c h w", h=4, w=4)
+    return nn.Sequential(OrderedDict(conv=parts.pop("conv"), flat=flat, **parts, square=square))
 
 
-def down_block(channels_in: int, channels_out: int, norm: str) -> nn.Sequential:
-    """Convolution, normalisation, LeakyReLU: halves the resolution."""
-    conv = nn.Conv2d(channels_in, channels_out, 4, 2, 1, bias=False)
-    return block(conv, norm, nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
+def enlarge(channels_in: int, channels_out: int, kernel: int) -> nn.ConvTranspose2d:
+    """Transposed convolution that doubles the resolution."""
+    padding = (kernel - 1) // 2
+    return nn.ConvTranspose2d(channels_in, channels_out, kernel, 2, padding, output_padding=kernel % 2, bias=False)
 
 
-def block(conv: nn.Conv2d | nn.ConvTranspose2d, norm: str, act: nn.Module) -> nn.Sequential:
-    layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
-    if (normalisation := NORMS[norm]) is not None:
-        layers["norm"] = normalisation(conv.out_channels)
-    layers["act"] = act
-    return nn.Sequential(layers)
+def up_block(channels_in: int, channels_out: int, layers: Layers) -> nn.Sequential:
+    """Transposed convolution, normalisation, ReLU: doubles the resolution."""
+    return block(enlarge(channels_in, channels_out, layers.kernel), layers, nn.ReLU(inplace=True))
+
+
+def down_block(channels_in: int, channels_out: int, layers: Layers, norm: bool = True) -> nn.Sequential:
+    """Convolution, normalisation (where asked for), LeakyReLU: halves the resolution."""
+    conv = nn.Conv2d(channels_in, channels_out, layers.kernel, 2, (layers.kernel - 1) // 2, bias=False)
+    return block(spectral(conv, layers), layers, nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True), channels_out * norm)
+
+
+def block(conv: nn.Module, layers: Layers, act: nn.Module, features: int | None = None) -> nn.Sequential:
+    """Convolution, normalisation of so many features (by default its channels; 0: none), activation."""
+    features = int(conv.out_channels) if features is None else features  # type: ignore[arg-type]
+    parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
+    if features and (norm := NORMS[layers.norm]) is not None:
+        parts["norm"] = norm(features, layers.momentum)
+    parts["act"] = act
+    return nn.Sequential(parts)
+
+
+def spectral(conv: nn.Conv2d, layers: Layers) -> nn.Module:
+    """The convolution, with spectral normalisation where asked for."""
+    return spectral_norm(conv) if layers.spectral else conv

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from gan.config import Config
+from gan.config import Config, images_per_iteration
 from gan.run_folder import RunFolder
 from gan.telemetry.console import say
 from gan.telemetry.grids import grid, to_uint8, write_picture
@@ -46,8 +46,8 @@ class Recorder:
         means = self.means.read(self.accelerator)
         if not self.writes:
             return
-        now, images = time.perf_counter(), iteration * self.config.batch_size
-        rate = (iteration - self.last_iteration) * self.config.batch_size / (now - self.last_time)
+        now, images = time.perf_counter(), iteration * images_per_iteration(self.config)
+        rate = (iteration - self.last_iteration) * images_per_iteration(self.config) / (now - self.last_time)
         self.last_time, self.last_iteration = now, iteration
         entry = {
             "iteration": iteration,
@@ -81,7 +81,7 @@ class Recorder:
         drawn = grid(images if isinstance(images, np.ndarray) else to_uint8(images))
         write_picture(drawn, self.folder.samples / f"{name}.png")
         kind = "reals" if name == "reals" else "samples"
-        self.tracker.log_picture(kind, drawn, iteration * self.config.batch_size)
+        self.tracker.log_picture(kind, drawn, iteration * images_per_iteration(self.config))
 
     def close(self) -> None:
         self.bar.close()

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from gan.config import Config, DataOptions
-from gan.data.batches import Batches, to_unit_range
+from gan.data.batches import Batches, pyramid, to_unit_range
 from gan.data.pack import open_pack
 from gan.data.pixels import to_pixels
 from gan.errors import UsageError
@@ -107,12 +107,22 @@ def test_several_processes_at_once_make_one_pack(images: Path, tmp_path: Path) -
 def test_batches_are_the_images_of_the_stream_in_unit_range(images: Path, tmp_path: Path) -> None:
     pack = open_pack(config_for(images, tmp_path))
     cpu = torch.device("cpu")
-    whole = Batches(pack.images, 8, 3, 0, 1, cpu, torch.float64).at(16)[0]  # positions 16 … 23 cross a pass
+    whole = Batches(pack.images, 8, 3, 0, 1, cpu, torch.float64).at(16)  # positions 16 … 23 cross a pass
     expected = pack.images[image_order(3, 20, 16, 8)].transpose(0, 3, 1, 2) / 127.5 - 1
     torch.testing.assert_close(whole, torch.from_numpy(expected), rtol=0, atol=1e-15)
     assert whole.is_contiguous(memory_format=torch.channels_last)
-    halves = [Batches(pack.images, 8, 3, rank, 2, cpu, torch.float64).at(16)[0] for rank in (0, 1)]
+    halves = [Batches(pack.images, 8, 3, rank, 2, cpu, torch.float64).at(16) for rank in (0, 1)]
     assert torch.cat(halves).equal(whole)
+
+
+def test_each_scale_is_the_mean_of_the_finer_ones_pixels() -> None:
+    finest = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    images = pyramid(finest, 3)
+    assert images[0] is finest
+    for scale, image in enumerate(images):
+        side = 2**scale
+        tiles = finest.reshape(2, 3, 16 // side, side, 16 // side, side)
+        torch.testing.assert_close(image, tiles.mean((3, 5)), rtol=0, atol=1e-15)
 
 
 def test_unit_range_is_exact_at_its_ends() -> None:

@@ -1,5 +1,7 @@
 """Run by test_batchnorm.py through the launcher: BatchNorm over processes against torch's own over the whole batch."""
 
+import sys
+
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
@@ -76,8 +78,27 @@ def check_conversion() -> None:
         assert all(one is two for one, two in zip(parameters, converted.parameters(), strict=True))
 
 
-check_derivatives()
-check_precision()
-check_conversion()
+def check_torchs_kernel() -> None:
+    """First derivatives only; processes may share a GPU, since gloo carries CUDA tensors too."""
+    device = torch.device("cuda", state.process_index % torch.cuda.device_count())
+    whole, mine = data(), data().detach()[rows].to(device).requires_grad_()
+    reference, network = layer(nn.BatchNorm2d), nn.Sequential(layer(nn.BatchNorm2d))
+    ours = synchronise(network.to(device), device)[0]
+    assert isinstance(ours, nn.SyncBatchNorm)
+    expected, found = reference(whole), ours(mine)
+    expected.sin().sum().backward()
+    found.sin().sum().backward()
+    torch.testing.assert_close(found.cpu(), expected[rows], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(mine.grad.cpu(), whole.grad[rows], rtol=1e-12, atol=1e-12)  # type: ignore[union-attr,index]
+    for one, two in zip(reference.buffers(), ours.buffers(), strict=True):
+        torch.testing.assert_close(two.cpu(), one, rtol=1e-12, atol=1e-12)
+
+
+if sys.argv[1:] == ["torch"]:
+    check_torchs_kernel()
+else:
+    check_derivatives()
+    check_precision()
+    check_conversion()
 print(f"process {state.process_index} agrees")
 state.destroy_process_group()

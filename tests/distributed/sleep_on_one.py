@@ -1,4 +1,4 @@
-"""Run by test_lost_processes.py: train.py, but process 1 falls asleep when it fetches its fifth batch."""
+"""Run by test_lost_processes.py: train.py, but process 1 falls asleep when it fetches batch number SLEEP_AT."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ fetched = 0
 def drowsy(*arguments: int) -> object:
     global fetched
     fetched += 1
-    if fetched == 5 and os.environ["RANK"] == "1":
+    if fetched == int(os.environ["SLEEP_AT"]) and os.environ["RANK"] == "1":
         time.sleep(1000)
     return image_order(*arguments)
 

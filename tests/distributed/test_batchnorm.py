@@ -1,21 +1,20 @@
-import subprocess
-import sys
-
 import pytest
+import torch
 
-from tests.conftest import ROOT, with_processes
+from tests.conftest import run_module, with_processes
 
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_batchnorm_over_processes_is_batchnorm_of_the_whole_batch(processes: int) -> None:
     """Values, first and second derivatives, running statistics, precision, conversion."""
-    command = [
-        "-m",
-        "accelerate.commands.launch",
-        *with_processes(processes),
-        "-m",
-        "tests.distributed.batchnorm_on_all",
-    ]
-    result = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    result = run_module("tests.distributed.batchnorm_on_all", launcher=with_processes(processes))
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("agrees") == processes
+
+
+def test_torchs_own_kernel_gives_the_same() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch's synchronised BatchNorm runs on GPUs only; one is enough for this test")
+    result = run_module("tests.distributed.batchnorm_on_all", "torch", launcher=with_processes(2))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("agrees") == 2

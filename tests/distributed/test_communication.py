@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -7,15 +5,22 @@ import pytest
 from benchmarks.communication import buckets, messages, seconds
 from gan.config import Config, ModelConfig
 from gan.networks.dcgan import Generator
-from tests.conftest import ROOT, with_processes
+from tests.conftest import run_module, with_processes
 
 
-@pytest.mark.parametrize("words", [("--model.norm-first", "True"), ("--accumulation", "2", "--model.width", "32")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--model.norm-first", "True"),
+        ("--accumulation", "2", "--model.width", "32"),
+        ("--objective.loss", "relativistic", "--objective.n-critic", "2"),
+        ("--objective.shared-latents", "False"),
+    ],
+)
 def test_a_real_iteration_sends_what_is_counted(words: tuple[str, ...], images: Path, tmp_path: Path) -> None:
-    script = ["-m", "tests.distributed.messages_on_all", "--data", images, "--out", tmp_path, "--iterations", 9]
-    more = ["--resolution", 32, "--model.width", 64, "--batch-size", 8, "--track.wandb", "disabled", *words]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *with_processes(2), *script, *more]
-    result = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    more = ("--resolution", 32, "--model.width", 64, "--batch-size", 8, "--track.wandb", "disabled", "--iterations", 9)
+    start = ("--data", images, "--out", tmp_path, *more)
+    result = run_module("tests.distributed.messages_on_all", *start, *words, launcher=with_processes(2))
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("as counted") == 2
 

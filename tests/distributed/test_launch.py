@@ -6,14 +6,17 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from accelerate import Accelerator
 
 from gan.config import Config
 from gan.errors import UsageError
-from gan.processes import check_batch, check_gpu, check_launch
+from gan.processes import check_batch, check_gpu, check_launch, check_processes
 from tests.conftest import (
     ROOT,
     TINY,
@@ -40,6 +43,14 @@ def plain(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def facts(run: Path) -> tuple[int, str]:
     environment = json.loads((run / "environment.json").read_text())
     return environment["processes"], environment["precision"]
+
+
+@pytest.mark.parametrize("name", ["single_gpu", "gtx"])
+def test_their_number_of_processes_can_be_changed(name: str, images: Path, tmp_path: Path) -> None:
+    if torch.cuda.device_count() == 1:
+        pytest.skip("two processes need two GPUs, or none")
+    train("--data", images, "--out", tmp_path, *SHORT, launcher=with_processes(2, name))
+    assert facts(tmp_path) == (2, "no")
 
 
 @pytest.mark.parametrize("name", ["cpu", "single_gpu", "gtx"])
@@ -74,27 +85,34 @@ def test_every_configuration_is_tested() -> None:
 
 
 def on_two_machines(
-    *words: object, second: tuple[object, ...] = (), second_code: Path = ROOT
+    *words: object, second: tuple[object, ...] = (), second_code: Path = ROOT, second_launcher: tuple[str, ...] = ()
 ) -> list[subprocess.CompletedProcess[str]]:
-    """Two launchers with a process each that meet on loopback; `second` are further words for the second machine, and
-    `second_code` is where its copy of the project lies."""
+    """Two launchers with a process each that meet on loopback; `second` and `second_launcher` are further words for
+    the second machine, and `second_code` is where its copy of the project lies."""
+    started = start_on_two_machines(*words, second=second, second_code=second_code, second_launcher=second_launcher)
+    ended = []
+    for process in started:
+        out, err = process.communicate(timeout=120)
+        ended.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+    return ended
+
+
+def start_on_two_machines(
+    *words: object, second: tuple[object, ...] = (), second_code: Path = ROOT, second_launcher: tuple[str, ...] = ()
+) -> list[subprocess.Popen[str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     commands = []
     for rank in range(2):
         launcher = ["--config_file", CONFIGS / "multi_node.yaml", "--machine_rank", rank, "--main_process_port", port]
+        launcher += second_launcher if rank else ()
         script = [(second_code if rank else ROOT) / "train.py", *TINY, *words, *(second if rank else ())]
         commands.append(
             [str(word) for word in (sys.executable, "-m", "accelerate.commands.launch", *launcher, *script)]
         )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen(command, **pipes) for command in commands]  # type: ignore[call-overload]
-    ended = []
-    for process in started:
-        out, err = process.communicate(timeout=120)
-        ended.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
-    return ended
+    return [subprocess.Popen(command, **pipes) for command in commands]  # type: ignore[call-overload]
 
 
 def test_two_machines_are_two_processes(images: Path, tmp_path: Path) -> None:
@@ -142,6 +160,45 @@ def test_machines_that_disagree_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_machines_with_different_precision_are_refused(images: Path, tmp_path: Path) -> None:
+    words = ("--data", images, "--out", tmp_path / "run", *SHORT)
+    results = on_two_machines(*words, second_launcher=("--mixed_precision", "bf16"))
+    assert [result.returncode for result in results] == [1, 1]
+    assert "process 1 differs from process 0 in its --mixed_precision." in results[0].stderr
+
+
+def test_a_machine_that_refuses_before_they_meet_says_so_itself(images: Path, tmp_path: Path) -> None:
+    """The first one waits for it, ten minutes at most; here no longer than needed."""
+    words = ("--data", images, "--out", tmp_path / "run", *SHORT)
+    first, second = start_on_two_machines(*words, second=("--recipe", "nowhere.yaml"))
+    _, err = second.communicate(timeout=120)
+    first.terminate()
+    first.communicate(timeout=120)
+    assert second.returncode == 1
+    assert "error: cannot read the recipe nowhere.yaml" in err
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_machine_that_dies_is_named_by_the_other(rank: int, images: Path, tmp_path: Path) -> None:
+    """Its launcher and its process at once, so that nobody is left to report it."""
+    words = ("--data", images, "--out", tmp_path, "--iterations", 10**6, "--checkpoint.every", 5)
+    machines = start_on_two_machines(*words, "--log-every", 5, "--distributed.timeout", 5)
+    while not list((tmp_path / "checkpoints").glob("iteration-*")):
+        assert machines[0].poll() is None
+        time.sleep(0.05)
+    launcher = psutil.Process(machines[rank].pid)
+    for process in [*launcher.children(), launcher]:
+        process.suspend()  # so that neither can report the other
+    for process in [*launcher.children(), launcher]:
+        process.kill()
+    machines[rank].communicate()
+    _, err = machines[1 - rank].communicate(timeout=60)
+    assert machines[1 - rank].returncode == 1
+    lost = "process 1 on " if rank else "process 0, which all others report to, cannot be reached"
+    assert lost in err
+    assert "the same command goes on from its newest checkpoint" in err
+
+
 def test_machines_with_different_code_are_refused(images: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "gan", tmp_path / "code" / "gan")
     shutil.copy(ROOT / "train.py", tmp_path / "code")
@@ -186,6 +243,12 @@ def test_wrong_environments_are_refused(
     result = run_script(*words, env={**os.environ, **environment})
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert sentence in result.stderr
+
+
+def test_a_group_of_another_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(UsageError, match="WORLD_SIZE is 4, but the process group has 1"):
+        check_processes(Config(), Accelerator(cpu=False))
 
 
 def test_a_single_process_beside_a_cluster_is_not_refused() -> None:

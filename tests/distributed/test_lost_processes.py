@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import ROOT, TINY, assert_same_weights, checkpoint_of, train, with_processes
+from tests.conftest import ROOT, TINY, assert_same_weights, checkpoint_of, run_module, train, with_processes
 
 LIMIT_S = 5
 ENDLESS = ("--iterations", 1_000_000, "--checkpoint.every", 10, "--log-every", 10, "--sample-every", 1_000_000)
@@ -52,11 +52,14 @@ def test_a_lost_process_ends_the_job(name: str, rank: int, images: Path, tmp_pat
         assert "process 1 on " in status["reason"]
 
 
-def test_a_stuck_process_ends_the_job(images: Path, tmp_path: Path) -> None:
-    """Its threads live, but its main thread sleeps while it fetches images."""
+@pytest.mark.parametrize("batch", ["1", "5"])
+def test_a_stuck_process_ends_the_job(
+    batch: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its threads live, but its main thread sleeps while it fetches images, be it in the first iteration or later."""
+    monkeypatch.setenv("SLEEP_AT", batch)
     words = [*TINY, "--data", images, "--out", tmp_path / "run", *ENDLESS, "--distributed.timeout", LIMIT_S]
-    command = ["-m", "accelerate.commands.launch", *with_processes(2), "-m", "tests.distributed.sleep_on_one", *words]
-    result = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    result = run_module("tests.distributed.sleep_on_one", *words, launcher=with_processes(2))
     assert result.returncode == 1
     line = next(line for line in result.stderr.splitlines() if line.startswith("error: "))
     assert "though every process answers: process 0 is in forward (networks/batchnorm.py" in line

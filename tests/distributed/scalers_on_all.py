@@ -1,0 +1,51 @@
+"""Run by test_scalers.py through the launcher: fp16's loss scalers in the real loop on several processes.
+
+The CPU has no fp16, so the players are told that they have it: the forward passes stay in float32, all else is as on a
+GPU. Process 1 alone then has a gradient of D that overflows.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+import gan.player
+from gan.config import parse
+from gan.data.pack import open_pack
+from gan.processes import start_processes, together
+from gan.run_folder import RunFolder
+from gan.trainer import Trainer
+
+config = parse(sys.argv[1:])
+accelerator = start_processes(config)
+folder = RunFolder(Path(str(config.out)))
+together(accelerator, folder.create if accelerator.is_main_process else lambda: None)
+pack = open_pack(config)
+
+
+def build(precision: str) -> Trainer:
+    setattr(gan.player, "precision", lambda accelerator: precision)  # noqa: B010  # mypy: an import is not assignable
+    return Trainer(config, accelerator, folder, pack.images, pack.content)
+
+
+plain, scaled = build("no"), build("fp16")
+for iteration in range(3):
+    plain.iterate(iteration)
+    scaled.iterate(iteration)
+for one, two in zip(plain.D.parameters(), scaled.D.parameters(), strict=True):
+    assert one.equal(two), "a scale that is a power of two has changed a bit"
+
+parameter = next(iter(scaled.D.parameters()))
+if accelerator.process_index == 1:
+    hook = parameter.register_hook(lambda gradient: gradient * float("inf"))
+before = parameter.clone()
+scaled.iterate(3)
+assert parameter.equal(before), "an overflow on process 1 must skip the update everywhere"
+assert scaled.amp() == {"amp/scale_d": 2.0**15, "amp/skipped_d": 1, "amp/scale_g": 2.0**16, "amp/skipped_g": 0}
+if accelerator.process_index == 1:
+    hook.remove()
+scaled.iterate(4)
+assert not parameter.equal(before)
+assert all(torch.isfinite(value).all() for value in scaled.G.state_dict().values())
+print(f"process {accelerator.process_index} agrees")
+accelerator.state.destroy_process_group()
