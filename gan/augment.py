@@ -39,18 +39,19 @@ def shift(x: Tensor, u: Tensor, background: Tensor) -> Tensor:
 def color(x: Tensor, u: Tensor, background: Tensor) -> Tensor:
     """Brightness by ±0.5, saturation by 0 to 2, contrast by 0.5 to 1.5: Zhao et al. 2020 (DiffAugment),
     https://arxiv.org/abs/2006.10738. Alpha stays as it is."""
-    brightness, saturation, contrast = (u - torch.tensor([0.5, 0, -0.5]).to(u)).view(-1, 3, 1, 1, 1).unbind(1)
+    brightness, saturation, contrast = u.view(-1, 3, 1, 1, 1).unbind(1)
     visible, alpha = x[:, :3], x[:, 3:]
-    visible = visible + brightness
+    visible = visible + brightness - 0.5
     grey = visible.mean(1, keepdim=True)
     visible = (visible - grey) * (2 * saturation) + grey
     mean = visible.mean((1, 2, 3), keepdim=True)
-    return torch.cat([(visible - mean) * contrast + mean, alpha], 1)
+    return torch.cat([(visible - mean) * (contrast + 0.5) + mean, alpha], 1)
 
 
 def translation(x: Tensor, u: Tensor, background: Tensor) -> Tensor:
     """Move by up to an eighth of the side along both axes, and fill up with mid grey: DiffAugment."""
-    down, right = ((2 * u[:, :2] - 1) * REACH * x.shape[3]).round().long().unbind(1)
+    reach = round(REACH * x.shape[3])
+    down, right = ((u[:, :2] * (2 * reach + 1)).long() - reach).unbind(1)
     return moved(x, down, right, torch.zeros_like(background))
 
 
@@ -58,7 +59,7 @@ def cutout(x: Tensor, u: Tensor, background: Tensor) -> Tensor:
     """Cover a square of half the side with mid grey; its centre may lie anywhere: DiffAugment."""
     side = x.shape[3]
     place = torch.arange(side, device=x.device)
-    start = (u[:, :2] * side).round().long() - side // 4
+    start = (u[:, :2] * (side + 1)).long() - side // 4
     rows, columns = ((place >= begin[:, None]) & (place < begin[:, None] + side // 2) for begin in start.unbind(1))
     return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], 0, x)
 

@@ -80,7 +80,7 @@ class ModelConfig:
     spectral_norm: bool = False
     """Divide D's weights by their largest singular value."""
     dropout: float = 0
-    """Probability with which each block of D loses a channel of a sample."""
+    """Probability with which each block of D loses a whole channel of a sample (not single values, as Keras' does)."""
     injection: float = 0.5
     """msg: channels that D lifts a coarser image to, as a multiple of those of the block it joins."""
 
@@ -90,11 +90,11 @@ class ObjectiveConfig:
     loss: Annotated[str, one_of(LOSSES)] = "non-saturating"
     """What the players minimise."""
     reduction: Annotated[str, one_of(REDUCTIONS)] = "mean"
-    """Over the batch."""
+    """Differentiate the mean of the losses over the batch, or their sum."""
     halve_d: bool | None = None
     """Take half of D's two terms; by default as the loss's source does."""
     penalty: Annotated[str, one_of(PENALTIES)] = "none"
-    """On the slope of D."""
+    """Keep D's slope by its images near 1 (gp), below 1 (gp-one-sided), or small (r1: real, r2: generated ones)."""
     penalty_weight: float = 10
     """Weight of the penalty (λ for gp, γ for r1 and r2)."""
     clip: float = 0
@@ -120,9 +120,9 @@ class OptimizerConfig:
     weight_decay: float = 0
     """adamw: share of each weight that is taken off, times the learning rate."""
     decay_from: int = 0
-    """Iteration from which the learning rate falls linearly …"""
+    """Iteration from which the learning rate falls, in a line to 0 at decay-to."""
     decay_to: int = 0
-    """… to reach 0 here; 0 keeps it as it is."""
+    """Iteration at which the learning rate has fallen to 0; 0: it stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,8 @@ class Config:
     """Iterations between log entries."""
     sample_every: int = 500
     """Iterations between sample grids."""
+    samples: int = 64
+    """Images in a sample grid."""
     dtype: Annotated[str, one_of(DTYPES)] = "float32"
     """Precision of the weights; float64 is for proofs. Mixed precision is set by accelerate launch."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -249,14 +251,14 @@ class Config:
 
 LENGTHS = ("epochs", "kimg", "iterations")
 FREE = {
-    *("recipe", "data", "out", "init-from", "resume", "log-every", "sample-every", *LENGTHS, "checkpoint", "track"),
+    *("recipe", "data", "out", "resume", "log-every", "sample-every", "samples", *LENGTHS, "checkpoint", "track"),
     *("data-options.max-rejected", "data-options.workers", "data-options.cache", "distributed.timeout"),
 }
 """Settings and groups that may change between a stop and a resume: they decide what is recorded and how
 long the run is, not the path it takes. (What the images are is compared by the pack's content, not by its place.)"""
 
 
-POSITIVE = 1e-9
+POSITIVE, TINY = 1e-9, 1e-30
 CHANCES = [part.name.replace("_", "-") for part in dataclasses.fields(AugmentConfig) if part.name != "fakes"]
 LEAST = {
     **{"epochs": POSITIVE, "kimg": POSITIVE, "iterations": 1, "batch-size": 2, "seed": 0},
@@ -268,15 +270,17 @@ LEAST = {
         "checkpoint.every": 1,
         "checkpoint.keep": 2,
     },
-    **{"model.z-dim": 1, "model.width": 1, "model.norm-momentum": 0, "model.dropout": 0, "model.injection": POSITIVE},
+    **{"model.z-dim": 1, "model.width": 1, "model.dropout": 0, "model.injection": POSITIVE},
+    **{"model.norm-momentum": POSITIVE, "samples": 1},
     **{"objective.penalty-weight": 0, "objective.clip": 0, "objective.n-critic": 1, "ema.decay": 0},
     **{
         f"optim-{player}.{name}": 0
         for player in "dg"
-        for name in ("lr", "beta1", "beta2", "eps", "weight-decay", "decay-from", "decay-to")
+        for name in ("lr", "beta1", "beta2", "weight-decay", "decay-from", "decay-to")
     },
     **{"data-options.workers": 0, "data-options.max-rejected": 0, "transfer.freeze-d": 0},
     **{f"augment.{name}": 0 for name in CHANCES},
+    **{f"optim-{player}.eps": TINY for player in "dg"},
 }
 MOST = {
     **{
@@ -306,7 +310,8 @@ FLAGS = [name for name, _ in flags(Config())]
 
 def trajectory(config: Config) -> dict[str, Any]:
     """The settings that decide the path of a run: equal dictionaries (and images) mean equal weights."""
-    return {name: value for name, value in flags(config) if not {name, name.partition(".")[0]} & FREE}
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in flags(config)}
+    return {name: value for name, value in values.items() if not {name, name.partition(".")[0]} & FREE}
 
 
 def parse(arguments: list[str]) -> Config:
@@ -411,7 +416,7 @@ def check(config: Config) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name} {value} must be a finite number.")
         if value is not None and value < LEAST.get(name, value):
-            bound = "above 0" if LEAST[name] == POSITIVE else f"at least {LEAST[name]}"
+            bound = "above 0" if LEAST[name] in (POSITIVE, TINY) else f"at least {LEAST[name]}"
             raise UsageError(f"--{name} {value} must be {bound}.")
         if value is not None and value > MOST.get(name, value):
             raise UsageError(f"--{name} {value} must be at most {MOST[name]}.")
@@ -431,8 +436,20 @@ def check_combinations(config: Config) -> None:
         raise UsageError(f"--model.head map needs at least --resolution 32, not {config.resolution}.")
     if model.stem == "dense" and model.norm_g == "instance":
         raise UsageError("--model.stem dense has one value per output, which --model.norm-g instance would make zero.")
+    if model.stem == "dense" and model.norm_g == "batch" and config.batch_size == config.accumulation:
+        raise UsageError("--model.stem dense with BatchNorm needs at least two images in each part of the batch.")
+    if config.transfer != TransferConfig() and config.init_from is None:
+        raise UsageError("--transfer.… says what to do with the weights of --init-from RUN; give that too.")
+    if objective.loss == "wasserstein" and not (objective.clip or model.spectral_norm or objective.penalty != "none"):
+        raise UsageError(
+            "--objective.loss wasserstein needs a bound on D's slope: --objective.penalty gp, or --objective.clip."
+        )
+    if objective.clip and model.spectral_norm:
+        raise UsageError("--objective.clip and --model.spectral-norm exclude each other: the second undoes the first.")
+    if config.init_from is not None and config.out is not None and config.init_from.resolve() == config.out.resolve():
+        raise UsageError("--init-from and --out are the same folder; to go on with a run, leave --init-from out.")
     for player, options in (("d", config.optim_d), ("g", config.optim_g)):
-        if options.decay_to and options.decay_to <= options.decay_from:
+        if (options.decay_to or options.decay_from) and options.decay_to <= options.decay_from:
             raise UsageError(f"--optim-{player}.decay-to {options.decay_to} must come after decay-from.")
         if options.weight_decay and options.method != "adamw":
             raise UsageError(f"--optim-{player}.weight-decay is adamw's; --optim-{player}.method is {options.method}.")
@@ -445,7 +462,7 @@ def images_per_iteration(config: Config) -> int:
 
 def default_out(config: Config) -> Path:
     """runs/RECIPE-DATA-HASH. The same command comes back to the same folder, and so goes on where it stopped."""
-    path = {**trajectory(config), "data": config.data, "init-from": str(config.init_from)}
+    path = {**trajectory(config), "data": config.data}
     digest = hashlib.sha256(json.dumps(path, sort_keys=True).encode()).hexdigest()[:6]
     return Path("runs") / f"{Path(config.recipe).stem}-{Path(config.data.replace(':', '-')).resolve().stem}-{digest}"
 

@@ -66,8 +66,9 @@ def iterate(G: Generator, D: Discriminator, config: Config, finest: Tensor) -> N
     """The forward and backward passes of one training iteration, for their tensors only."""
     count, loss = len(finest), LOSSES[config.objective.loss]
     real = pyramid(finest, G.scales)
-    fake = G(torch.empty(count, config.model.z_dim))
-    CriticStep(D, config.objective)(real, fake, torch.empty(count, 1 + 2 * D.draws))[0].backward()
+    fake = [image.float() for image in G(torch.empty(count, config.model.z_dim))]  # as Accelerate gives them back
+    step = CriticStep(D, config.objective)
+    step(real, fake, torch.empty(count, step.draws))[0].backward()
     D.zero_grad()
     with frozen(D):
         looked_at = real if loss.relative else None

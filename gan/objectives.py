@@ -22,13 +22,14 @@ class Loss:
 
     `discriminator(real_logits, fake_logits)` adds the term of a real image and that of a fake; with `halved` the source
     takes half of the sum, (Σ real terms + Σ fake terms) / 2N. `generator(fake_logits, real_logits)` looks at the real
-    ones only where `relative`.
+    ones only where `relative`. `score` turns logits into what the log shows.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor, Tensor | None], Tensor]
     halved: bool = False
     relative: bool = False
+    score: Callable[[Tensor], Tensor] = torch.sigmoid
 
 
 def cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
@@ -86,9 +87,9 @@ def relativistic_g(fake: Tensor, real: Tensor | None) -> Tensor:
 LOSSES = {
     "non-saturating": Loss(cross_entropy, non_saturating, halved=True),
     "saturating": Loss(cross_entropy, saturating, halved=True),
-    "least-squares": Loss(least_squares_d, least_squares_g, halved=True),
-    "wasserstein": Loss(wasserstein_d, wasserstein_g),
-    "hinge": Loss(hinge_d, wasserstein_g),
+    "least-squares": Loss(least_squares_d, least_squares_g, halved=True, score=torch.clone),
+    "wasserstein": Loss(wasserstein_d, wasserstein_g, score=torch.clone),
+    "hinge": Loss(hinge_d, wasserstein_g, score=torch.clone),
     "relativistic": Loss(relativistic_d, relativistic_g, relative=True),
 }
 """At the optimum, D(x) = D(G(z)) = 1/2, both losses of "non-saturating" are log 2."""

@@ -39,7 +39,8 @@ class Player:
             group["lr"] = rate
 
     def update(self) -> None:
-        """One optimizer step, unless fp16 gradients have overflowed. Nothing is read from the device."""
+        """One optimizer step, unless fp16 gradients have overflowed. Nothing is read from the device, except by PyTorch
+        for RMSprop in fp16."""
         if not self.scaler.is_enabled():
             self.optimizer.step()
         else:

@@ -24,20 +24,25 @@ class CriticStep(nn.Module):
         self.weight = objective.penalty_weight
         self.factor = 0.5 if (self.loss.halved if objective.halve_d is None else objective.halve_d) else 1
 
-    def forward(self, real: Images, fake: Images, u: Tensor) -> tuple[Tensor, Statistics]:
-        """Scalar loss and detached 0-d statistics; scores are mean probabilities D(x) and D(G(z)) in [0, 1].
+    @property
+    def draws(self) -> int:
+        """Uniform draws that one sample takes: for the penalty's mixture and the dropout of either pass."""
+        return (self.penalty is not None) + 2 * self.D.draws
 
-        `u`: uniform draws (N, 1 + 2 D.draws), for the penalty's mixture and the dropout of either pass. No gradient
-        goes on to whoever made the fakes.
+    def forward(self, real: Images, fake: Images, u: Tensor) -> tuple[Tensor, Statistics]:
+        """Scalar loss and detached 0-d statistics; scores are mean probabilities D(x) and D(G(z)) in [0, 1], or mean
+        logits where the loss knows no probabilities.
+
+        `u`: uniform draws (N, draws). No gradient goes on to whoever made the fakes.
         """
         fake = [image.detach() for image in fake]
-        mix, for_real, for_fake = u.split([1, self.D.draws, self.D.draws], 1)
+        mix, for_real, for_fake = u.split([int(self.penalty is not None), self.D.draws, self.D.draws], 1)
         real_logits, fake_logits = in_float32(self.D(real, for_real)), in_float32(self.D(fake, for_fake))
         loss = self.factor * self.loss.discriminator(real_logits, fake_logits).mean()
         statistics = {
             "loss/d": loss.detach(),
-            "score/real": real_logits.detach().sigmoid().mean(),
-            "score/fake": fake_logits.detach().sigmoid().mean(),
+            "score/real": self.loss.score(real_logits.detach()).mean(),
+            "score/fake": self.loss.score(fake_logits.detach()).mean(),
         }
         if self.penalty is not None:
             with torch.autocast(u.device.type, enabled=False):  # in mixed precision, the penalty stays in float32

@@ -37,8 +37,6 @@ from gan.telemetry.recorder import Recorder
 from gan.transfer import freeze_first_blocks, initialise_from
 from gan.watchdog import Watchdog
 
-SAMPLES = 64
-
 
 def train(config: Config) -> None:
     """A whole run: new, or going on from its newest checkpoint."""
@@ -120,6 +118,7 @@ class Trainer:
         self.batches = Batches(images, part, config.seed, *place, self.device, self.dtype)
         self.background = background_of(config, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
+        self.source: Checkpoint | None = None  # what --init-from names, on the main process
         self.iteration = self.resume()
 
     def build_players(self) -> None:
@@ -139,7 +138,8 @@ class Trainer:
                       for module, options in ((self.G, config.optim_g), (self.D, config.optim_d))]  # fmt: skip
         scale = config.batch_size if config.objective.reduction == "sum" else 1
         self.player_g = Player(accelerator, self.G, self.G, optimizers[0], scale)
-        self.player_d = Player(accelerator, self.D, CriticStep(self.D, config.objective), optimizers[1], scale)
+        self.critic = CriticStep(self.D, config.objective)
+        self.player_d = Player(accelerator, self.D, self.critic, optimizers[1], scale)
 
     def run(self, watchdog: Watchdog) -> None:
         """Iterate to the end, recording and saving on the way."""
@@ -197,7 +197,7 @@ class Trainer:
         parts: list[Statistics] = []
         for part in range(len(z)):
             images = self.as_seen(fake or self.draw_images(self.G, z[part]), "fake for d", update, part)
-            u = self.draw_uniform("critic", update, part, 1 + 2 * self.D.draws)
+            u = self.draw_uniform("critic", update, part, self.critic.draws)
             with self.player_d.part(part, len(z)):
                 loss, statistics = self.player_d.step(self.real_images(update, part), images, u)
                 self.player_d.backward(loss / len(z))
@@ -224,9 +224,9 @@ class Trainer:
         return mean_of(parts)
 
     def real_images(self, update: int, part: int) -> Images:
-        """This process' share of a part of the batch, as D sees it: augmented, at every scale."""
+        """This process' share of a part of the batch, as D sees it: at every scale, augmented as generated ones are."""
         finest = self.batches.at(update * self.config.batch_size + part * self.batches.batch_size)
-        return pyramid(self.as_seen([finest], "real", update, part)[0], self.G.scales)
+        return self.as_seen(pyramid(finest, self.G.scales), "real", update, part)
 
     def as_seen(self, images: Images, which: str, update: int, part: int) -> Images:
         """Images augmented with draws of every sample's own; generated ones only where the recipe says so."""
@@ -243,6 +243,8 @@ class Trainer:
 
     def draw_uniform(self, purpose: str, index: int, part: int, *shape: int) -> Tensor:
         """This process' rows of uniform draws for the whole batch: (rows, *shape)."""
+        if not all(shape):
+            return torch.empty(self.batches.batch_size // self.accelerator.num_processes, *shape, device=self.device)
         return self.own_rows(uniform(self.config.seed, purpose, index, self.config.batch_size, *shape), part)
 
     def own_rows(self, draws: Tensor, part: int) -> Tensor:
@@ -258,7 +260,7 @@ class Trainer:
         """A grid of the averaged G's images from the run's fixed latents, and one for each coarser scale."""
         if not self.accelerator.is_main_process:
             return
-        z = latents(self.config.seed, "samples", 0, SAMPLES, self.config.model.z_dim)
+        z = latents(self.config.seed, "samples", 0, self.config.samples, self.config.model.z_dim)
         for image in self.draw_images(self.G_ema, z):
             side = image.shape[-1]
             coarser = "" if side == self.config.resolution else f"-{side}px"
@@ -293,12 +295,9 @@ class Trainer:
 
     def take_over(self) -> None:
         """Begin with the weights of the run that `--init-from` names, if it does."""
-        source = self.config.init_from
-        if source is None:
+        found = from_main(self.accelerator, lambda: self.source, checkpoint.to_message, checkpoint.from_message)
+        if found is None:
             return
-        found = from_main(self.accelerator, lambda: open_checkpoint(source, "--init-from"),
-                          checkpoint.to_message, checkpoint.from_message)  # fmt: skip
-        assert found is not None
         table = initialise_from(found, self.config, self.G, self.D)
         self.G_ema.load_state_dict(self.G.state_dict())
         if self.accelerator.is_main_process:
@@ -313,6 +312,8 @@ class Trainer:
             found = None if wish == "never" else open_checkpoint(Path(wish), "--resume")
         if found is not None:
             self.check_same_run(found)
+        if found is None and self.config.init_from is not None:
+            self.source = open_checkpoint(self.config.init_from, "--init-from")  # before anything is moved
         if wish == "auto" and found is not None:
             checkpoint.set_damaged_aside(mine, found.path)
         else:
@@ -361,7 +362,7 @@ class Trainer:
             f" G {sizes[0]:,} and D {sizes[1]:,} parameters, on {machine}.")  # fmt: skip
         if where := recorder.tracker.where():
             say(where)
-        spread = np.linspace(0, len(self.images) - 1, min(SAMPLES, len(self.images))).astype(int)
+        spread = np.linspace(0, len(self.images) - 1, min(self.config.samples, len(self.images))).astype(int)
         recorder.picture("reals", self.images[spread], self.iteration)
 
     def amp(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ from gan.config import Config
 from gan.errors import UsageError
 from gan.networks.dcgan import Discriminator
 
+SPECTRAL = "parametrizations.weight.original"  # what a weight under spectral normalisation is called
 ENDS = ("to_image.", "from_image.")  # they belong to one resolution and one number of channels
 
 
@@ -25,31 +26,38 @@ class Takeover:
 def take_over(module: nn.Module, weights: dict[str, Tensor], same_ends: bool) -> Takeover:
     """Copy every tensor whose name and shape fit; blocks are named by the resolution they work at.
 
-    `same_ends`: the source has the same resolution and channels, so G's last and D's first layer fit too.
+    `same_ends`: the source has the same resolution and channels, so G's last and D's first layer fit too. The scales
+    and statistics of a normalisation go with the convolution before it.
     """
-    taken, fresh = [], []
-    for name, target in module.state_dict().items():
-        if target.dim() == 0:
-            continue  # BatchNorm's count of batches, which decides nothing
-        source = weights.get(name)
-        if source is not None and source.shape == target.shape and (same_ends or not name.startswith(ENDS)):
-            target.copy_(source)
-            taken.append(name)
-        else:
-            fresh.append(name)
-    return Takeover(taken, fresh)
+    plain = {name.replace(SPECTRAL, "weight"): value for name, value in weights.items()}
+    mine = {name.replace(SPECTRAL, "weight"): value for name, value in module.state_dict().items()}
+
+    def fits(name: str) -> bool:
+        convolution = name.partition(".norm.")[0] + ".conv.weight"
+        same = name in plain and plain[name].shape == mine[name].shape
+        return same and (same_ends or not name.startswith(ENDS)) and (".norm." not in name or fits(convolution))
+
+    names = [name for name, value in mine.items() if value.dim() and ".parametrizations." not in name]
+    for name in filter(fits, names):
+        mine[name].copy_(plain[name])
+    return Takeover([name for name in names if fits(name)], [name for name in names if not fits(name)])
 
 
 def initialise_from(found: Checkpoint, config: Config, G: nn.Module, D: nn.Module) -> str:
     """Load what `--transfer` asks for into both players; a table of what was taken, for the user. Raises UsageError."""
     source = found.state["trajectory"]
     same_ends = (source["resolution"], source["channels"]) == (config.resolution, config.channels)
+    if config.transfer.freeze_d and config.transfer.players == "g":
+        raise UsageError("--transfer.freeze-d fixes D's weights, but --transfer.players g takes none over.")
     wishes = [("G", G, "generator_ema" if config.transfer.weights == "ema" else "generator"), ("D", D, "discriminator")]
     lines = [f"Weights from {found.path}:"]
     for letter, module, group in wishes:
         if config.transfer.players not in ("both", letter.lower()):
             continue
         result = take_over(module, found.tensors[group], same_ends)
+        fixed = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+        if random := sorted(fixed & {*result.fresh}):
+            raise UsageError(f"--transfer.freeze-d would fix {random[0]}, which starts anew here; freeze fewer blocks.")
         if not result.taken:
             raise UsageError(f"--init-from {config.init_from}: nothing of its {group} fits this network.")
         lines += [f"  {letter} {status} {', '.join(summary(names))}"
@@ -72,5 +80,7 @@ def freeze_first_blocks(D: Discriminator, count: int) -> None:
     blocks = [D.from_image, *D.blocks.values()]
     if count >= len(blocks):
         raise UsageError(f"--transfer.freeze-d {count}: D has {len(blocks)} blocks; leave at least one to learn.")
-    for block in blocks[:count]:
+    for block, size in zip(blocks[:count], D.sizes, strict=False):
         block.requires_grad_(False)
+        if str(size) in D.lifts:
+            D.lifts[str(size)].requires_grad_(False)

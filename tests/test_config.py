@@ -50,7 +50,7 @@ def test_what_the_trajectory_leaves_out() -> None:
     everything = {name for name, _ in flags(Config())}
     left_out = everything - trajectory(Config()).keys()
     assert left_out == {
-        *("recipe", "data", "out", "init-from", "resume", "epochs", "kimg", "iterations", "log-every", "sample-every"),
+        *("recipe", "data", "out", "samples", "resume", "epochs", "kimg", "iterations", "log-every", "sample-every"),
         *("data-options.max-rejected", "data-options.workers", "data-options.cache"),
         *("checkpoint.every", "checkpoint.keep", "distributed.timeout", "track.wandb", "track.project"),
     }
@@ -87,6 +87,13 @@ def test_what_the_trajectory_leaves_out() -> None:
         ("--objective.penalty gp", "with BatchNorm D's scores depend on each other"),
         ("--model.head map --resolution 16", "--model.head map needs at least --resolution 32"),
         ("--model.stem dense --model.norm-g instance", "one value per output"),
+        ("--model.stem dense --batch-size 4 --accumulation 4", "at least two images in each part"),
+        ("--transfer.freeze-d 1", "says what to do with the weights of --init-from RUN"),
+        ("--objective.loss wasserstein", "needs a bound on D's slope"),
+        ("--objective.clip 0.1 --model.spectral-norm True", "exclude each other"),
+        ("--optim-d.decay-from 5", "--optim-d.decay-to 0 must come after decay-from"),
+        ("--optim-d.eps 0", "--optim-d.eps 0.0 must be above 0"),
+        ("--init-from a --out a", "are the same folder"),
         ("--optim-g.decay-from 9 --optim-g.decay-to 9", "--optim-g.decay-to 9 must come after decay-from"),
         ("--optim-d.weight-decay 0.1", "--optim-d.weight-decay is adamw's; --optim-d.method is adam"),
     ],

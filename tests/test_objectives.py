@@ -75,6 +75,15 @@ def test_slope_of_the_generator_loss(
     torch.testing.assert_close(fake.grad, slope(torch.sigmoid(fake.detach())), rtol=0, atol=ATOL)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_scores_are_probabilities_where_the_loss_knows_them(name: str, logits: tuple[Tensor, Tensor]) -> None:
+    _, D, real, fake = real_critic()
+    _, statistics = CriticStep(D, ObjectiveConfig(loss=name))(real, fake, torch.empty(3, 0))  # type: ignore[arg-type]
+    known = name in ("non-saturating", "saturating", "relativistic")
+    expected = torch.sigmoid(D(real)).mean() if known else D(real).mean()
+    torch.testing.assert_close(statistics["score/real"], expected.detach(), rtol=0, atol=1e-14)
+
+
 def test_extreme_logits_stay_finite() -> None:
     far = torch.tensor([[-1e4], [1e4]])
     for loss in LOSSES.values():
@@ -182,10 +191,10 @@ def test_every_pair_teaches_every_layer_of_both_msg_players(loss: str, penalty: 
     config, D, real, _ = real_critic(network="msg")
     G = NETWORKS["msg"](config)[0].double()
     fake = G(torch.randn(3, 100, dtype=torch.float64))
-    u = torch.rand(3, 1, dtype=torch.float64)
-    CriticStep(D, ObjectiveConfig(loss=loss, penalty=penalty))(real, fake, u)[0].backward()  # type: ignore[arg-type]
+    step = CriticStep(D, ObjectiveConfig(loss=loss, penalty=penalty))  # type: ignore[arg-type]
+    step(real, fake, torch.rand(3, step.draws, dtype=torch.float64))[0].backward()
     assert all(parameter.grad is None for parameter in G.parameters())
-    generator_loss(D, fake, real, u[:, 1:], LOSSES[loss]).backward()  # type: ignore[arg-type]
+    generator_loss(D, fake, real, torch.empty(3, 0), LOSSES[loss]).backward()  # type: ignore[arg-type]
     for parameter in (*D.parameters(), *G.parameters()):
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
@@ -199,6 +208,7 @@ def test_penalties_stay_in_float32_under_autocast(penalty: str) -> None:
     seen: list[torch.dtype] = []
     D.head.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))  # type: ignore[union-attr]
     step = CriticStep(D, ObjectiveConfig(penalty=penalty))  # type: ignore[arg-type]
+    assert step.draws == 1
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = step(real, fake, torch.rand(3, 1))
     assert seen == [torch.bfloat16, torch.bfloat16, torch.float32]
@@ -207,9 +217,10 @@ def test_penalties_stay_in_float32_under_autocast(penalty: str) -> None:
 
 def test_halving_is_a_setting() -> None:
     _, D, real, fake = real_critic()
-    u = torch.rand(3, 1, dtype=torch.float64)
-    losses = {half: CriticStep(D, ObjectiveConfig(halve_d=half))(real, fake, u)[0] for half in (None, True, False)}  # type: ignore[arg-type]
-    assert losses[None] == losses[True] == losses[False] / 2
+    nothing = torch.empty(3, 0, dtype=torch.float64)
+    steps = [CriticStep(D, ObjectiveConfig(halve_d=half)) for half in (None, True, False)]  # type: ignore[arg-type]
+    standard, half, whole = (step(real, fake, nothing)[0] for step in steps)
+    assert standard == half == whole / 2
 
 
 def test_a_relative_loss_looks_at_the_real_images() -> None:
@@ -219,6 +230,21 @@ def test_a_relative_loss_looks_at_the_real_images() -> None:
     with torch.no_grad():
         expected = -log_sigmoid(D(fake) - D(real)).mean()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_every_pass_of_d_has_its_own_draws_for_dropout() -> None:
+    _, D, real, fake = real_critic(dropout=0.4)
+    step = CriticStep(D, ObjectiveConfig(loss="hinge", penalty="r1", penalty_weight=2))  # type: ignore[arg-type]
+    u = torch.rand(3, step.draws, dtype=torch.float64)
+    for_real, for_fake = u[:, 1:57], u[:, 57:]
+    expected = LOSSES["hinge"].discriminator(D(real, for_real), D(fake, for_fake)).mean()
+    penalty = PENALTIES["r1"]
+    assert penalty is not None
+    expected = expected + 2 * penalty(lambda images: D(images, for_real), real, fake, u[:, 0]).mean()
+    torch.testing.assert_close(step(real, fake, u)[0], expected, rtol=0, atol=1e-12)
+    loss = generator_loss(D, fake, None, for_fake, LOSSES["hinge"])  # type: ignore[arg-type]
+    torch.testing.assert_close(loss, -D(fake, for_fake).mean(), rtol=0, atol=1e-14)
+    assert abs(loss.item() + D(fake).mean().item()) > 1e-6
 
 
 def test_dropout_drops_the_channels_its_draws_say() -> None:

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from gan.checkpoint import Checkpoint
-from tests.conftest import checkpoint_of, run_script, train, with_processes
+from gan.networks.blocks import Layers
+from gan.networks.dcgan import Discriminator, Generator
+from gan.transfer import take_over
+from tests.conftest import TINY, checkpoint_of, run_script, train, with_processes
 
 SHORT = ("--model.width", 8, "--batch-size", 4, "--resolution", 32)
 
@@ -104,6 +108,8 @@ def test_a_run_that_goes_on_does_not_need_the_source_any_more(images: Path, tmp_
         (("--init-from", "nowhere"), "--init-from nowhere: there is no checkpoint; give a run folder or a checkpoint"),
         (("--model.width", 12, "--model.z-dim", 9), "nothing of its generator_ema fits this network"),
         (("--transfer.freeze-d", 3), "--transfer.freeze-d 3: D has 3 blocks; leave at least one to learn"),
+        (("--transfer.freeze-d", 1, "--channels", 1), "would fix from_image.conv.weight, which starts anew here"),
+        (("--transfer.freeze-d", 1, "--transfer.players", "g"), "--transfer.players g takes none over"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -113,3 +119,53 @@ def test_what_cannot_be_is_refused(
     result = run_script(*start, "--track.wandb", "disabled", "--out", tmp_path / "run", *words)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert sentence in result.stderr
+
+
+def test_the_average_begins_with_the_weights_too(images: Path, source: Path, tmp_path: Path) -> None:
+    train("--init-from", source, "--data", images, "--out", tmp_path, *SHORT, "--iterations", 1, "--optim-g.lr", 0)
+    before, after = (
+        checkpoint_of(source, 3).tensors["generator_ema"],
+        checkpoint_of(tmp_path, 1).tensors["generator_ema"],
+    )
+    for name in weights(checkpoint_of(source, 3), "generator_ema"):
+        torch.testing.assert_close(after[name], before[name], rtol=1e-6, atol=1e-9)  # averaged with itself
+
+
+def test_what_fits_by_chance_is_not_taken() -> None:
+    """At 64 and 128 px the last layers of this width have one shape; with another z, a stem's normalisation fits."""
+    small, large, other = Generator(64, 3, 5, 16), Generator(128, 3, 5, 16), Generator(64, 3, 6, 16)
+    assert small.to_image.weight.shape == large.to_image.weight.shape
+    result = take_over(large, small.state_dict(), same_ends=False)
+    assert "to_image.weight" in result.fresh
+    assert "blocks.32.norm.running_mean" in result.taken
+    assert "to_image.weight" in take_over(Generator(64, 3, 5, 16), small.state_dict(), same_ends=True).taken
+    fresh = take_over(other, small.state_dict(), same_ends=True).fresh
+    assert sorted(fresh) == [f"blocks.4.{part}" for part in ("conv.weight", "norm.bias", "norm.running_mean",
+                                                             "norm.running_var", "norm.weight")]  # fmt: skip
+
+
+def test_statistics_of_batchnorm_come_along() -> None:
+    one, two = Generator(32, 3, 5, 8), Generator(32, 3, 5, 8)
+    one(torch.randn(8, 5))
+    take_over(two, one.state_dict(), same_ends=True)
+    name = "blocks.8.norm.running_var"
+    assert two.state_dict()[name].equal(one.state_dict()[name])
+    assert not two.state_dict()[name].equal(torch.ones(32))
+
+
+def test_spectral_normalisation_may_come_or_go() -> None:
+    plain, spectral = Discriminator(32, 3, 8, False), Discriminator(32, 3, 8, False, Layers(spectral=True))
+    assert not take_over(spectral, plain.state_dict(), same_ends=True).fresh
+    assert not take_over(
+        plain, Discriminator(32, 3, 8, False, Layers(spectral=True)).state_dict(), same_ends=True
+    ).fresh
+
+
+def test_another_source_is_another_run(images: Path, source: Path, tmp_path: Path) -> None:
+    words = ("--data", images, *SHORT, "--iterations", 1, "--out", tmp_path)
+    train("--init-from", source, *words)
+    refused = run_script(*TINY, *words, "--iterations", 2)
+    assert f"was made with --init-from {source}" in refused.stderr
+    refused = run_script(*TINY, *words, "--init-from", "nowhere", "--resume", "never")
+    assert "--init-from nowhere: there is no checkpoint" in refused.stderr
+    assert checkpoint_of(tmp_path, 1)  # nothing has been moved

@@ -58,18 +58,15 @@ class Discriminator(nn.Module):
         sizes = [resolution // 2]
         while sizes[-1] > (8 if score_map else 4):
             sizes.append(sizes[-1] // 2)
-        lifted = {size: round(injection * channels_at(size, width)) for size in sizes[: scales - 1]}
+        self.sizes = sizes
+        lifted = {size: max(1, round(injection * channels_at(size, width))) for size in sizes[: scales - 1]}
         inputs = {size: channels_at(size, width) + lifted.get(size, 0) for size in sizes}
         self.from_image = down_block(channels, channels_at(sizes[0], width), layers, norm_first)
         self.blocks = nn.ModuleDict(
             {str(size): down_block(inputs[2 * size], channels_at(size, width), layers) for size in sizes[1:]}
         )
         self.lifts = nn.ModuleDict(
-            {
-                str(size): spectral(nn.Conv2d(channels, count, 1, bias=False), layers)
-                for size, count in lifted.items()
-                if count
-            }
+            {str(size): spectral(nn.Conv2d(channels, count, 1, bias=False), layers) for size, count in lifted.items()}
         )
         self.head = spectral(nn.Conv2d(inputs[sizes[-1]], 1, 1 if score_map else 4, bias=False), layers)
         self.dropped = [channels_at(size, width) for size in sizes] if dropout else []

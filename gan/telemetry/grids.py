@@ -17,9 +17,12 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def grid(pixels: np.ndarray) -> Image.Image:
-    """uint8 (N, H, W, C) → one picture, filled row by row, as square as can be; empty places are white."""
+    """uint8 (N, H, W, C) → one picture, filled row by row. As square as can be without empty places, up to 5 : 2 (21
+    images are 3 × 7); else as square as can be, the empty places white."""
     count, height, width, channels = pixels.shape
-    columns = math.ceil(math.sqrt(count))
+    square = math.ceil(math.sqrt(count))
+    full = [columns for columns in range(square, count + 1) if count % columns == 0 and 2 * columns**2 <= 5 * count]
+    columns = full[0] if full else square
     rows = math.ceil(count / columns)
     filler = np.full((rows * columns - count, height, width, channels), 255, np.uint8)
     tiles = np.concatenate([pixels, filler])

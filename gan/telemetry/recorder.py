@@ -80,7 +80,7 @@ class Recorder:
             return
         drawn = grid(images if isinstance(images, np.ndarray) else to_uint8(images))
         write_picture(drawn, self.folder.samples / f"{name}.png")
-        kind = "reals" if name == "reals" else "samples"
+        kind = name if name == "reals" else "samples" + name.removeprefix(f"iteration-{iteration:08d}")
         self.tracker.log_picture(kind, drawn, iteration * images_per_iteration(self.config))
 
     def close(self) -> None:

@@ -37,6 +37,11 @@ def test_every_scale_reaches_every_player() -> None:
     assert all(parameter.grad is not None for parameter in G.parameters())
 
 
+def test_even_the_smallest_injection_takes_every_scale_in() -> None:
+    _, D = NETWORKS["msg"](replace(SMALL, model=replace(SMALL.model, injection=0.001)))
+    assert [lift.out_channels for lift in D.lifts.values()] == [1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("injection", [0.5, 1.0])
 def test_injection_is_a_multiple_of_the_blocks_channels(injection: float) -> None:
     _, D = NETWORKS["msg"](replace(SMALL, model=replace(SMALL.model, width=64, injection=injection)))

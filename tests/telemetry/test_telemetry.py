@@ -29,6 +29,8 @@ def test_a_grid_is_filled_row_by_row(tmp_path: Path) -> None:
     picture = np.asarray(grid(pixels))
     assert picture.shape == (2 * 2, 3 * 3)
     assert picture[::2, ::3].tolist() == [[0, 64, 128], [191, 255, 255]]
+    for count, shape in ((21, (3, 7)), (64, (8, 8)), (70, (7, 10)), (3, (2, 2)), (7, (3, 3)), (1, (1, 1))):
+        assert np.asarray(grid(np.zeros((count, 1, 1, 3), np.uint8))).shape == (*shape, 3)
     for channels, mode in ((1, "L"), (3, "RGB"), (4, "RGBA")):
         write_picture(grid(np.zeros((2, 4, 4, channels), np.uint8)), tmp_path / "grid.png")
         with Image.open(tmp_path / "grid.png") as written:
