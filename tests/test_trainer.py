@@ -10,10 +10,12 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from gan.config import Config, EmaConfig, ObjectiveConfig, OptimizerConfig
+from gan.augment import AUGMENTS, augment
+from gan.config import AugmentConfig, Config, EmaConfig, ObjectiveConfig, OptimizerConfig
 from gan.data.pack import open_pack
+from gan.networks import NETWORKS
 from gan.networks.dcgan import Discriminator, Generator
 from gan.processes import start_processes
 from gan.randomness import initialise
@@ -142,6 +144,54 @@ def test_a_wasserstein_run_equals_the_same_run_by_hand(config: Config) -> None:
     log = [json.loads(line) for line in (Path(str(config.out)) / "log.jsonl").read_text().splitlines()]
     assert [entry["images"] for entry in log] == [16 * (i + 1) for i in range(ITERATIONS)]
     assert log[-1]["loss/d"] == pytest.approx(loss_d.item() / 8, abs=1e-12)  # the log has means
+
+
+def test_every_draw_of_a_run_by_hand(config: Config) -> None:
+    """Which draws go where: two updates of D on the latents that G's update shares, a loss that looks at D's last real
+    images, augmentation and dropout with draws of their own for each pass, a penalty on mixtures."""
+    model = replace(config.model, norm_d="layer", dropout=0.3)
+    objective = ObjectiveConfig(loss="relativistic", n_critic=2, penalty="gp", penalty_weight=3)
+    options = AugmentConfig(flip=0.5, translation=0.6, fakes=True)
+    config = replace(config, model=model, objective=objective, augment=options)
+    train(config)
+    pixels = np.asarray(open_pack(config).images)
+    stream = pixels[np.concatenate([draws("order", epoch).permutation(20) for epoch in range(5)])]
+    stream = stream.transpose(0, 3, 1, 2).astype(np.float64) / 127.5 - 1
+    G, D = NETWORKS["dcgan"](config)
+    for name, network in (("generator", G), ("discriminator", D)):
+        initialise(network, SEED, name)
+        network.double()
+    adam_d = torch.optim.Adam(D.parameters(), 3e-3, (0.4, 0.9), foreach=False)
+    adam_g = torch.optim.Adam(G.parameters(), 1e-3, (0.3, 0.95), foreach=False)
+
+    def seen(image: torch.Tensor, which: str, k: int) -> list[torch.Tensor]:
+        u = torch.from_numpy(draws(f"augment {which}", k).random((8, len(AUGMENTS), 4)))
+        return augment([image], u, options, torch.ones(3, 1, 1, dtype=torch.float64))
+
+    for i in range(ITERATIONS):
+        for k in (2 * i, 2 * i + 1):
+            z = torch.from_numpy(draws("latents", k).standard_normal((8, 5)))
+            real = seen(torch.from_numpy(stream[8 * k : 8 * k + 8]), "real", k)
+            fake = seen(G(z)[0].detach(), "fake for d", k)
+            u = torch.from_numpy(draws("critic", k).random((8, 1 + 2 * D.draws)))
+            for_real, for_fake = u[:, 1 : 1 + D.draws], u[:, 1 + D.draws :]
+            loss_d = -logsigmoid(D(real, for_real) - D(fake, for_fake)).mean()
+            mix = u[:, 0].view(-1, 1, 1, 1)
+            between = (mix * real[0] + (1 - mix) * fake[0]).requires_grad_()
+            (slope,) = torch.autograd.grad(D([between], for_real).sum(), between, create_graph=True)
+            D.zero_grad()
+            (loss_d + 3 * (slope.flatten(1).norm(dim=1) - 1).square().mean()).backward()
+            adam_d.step()
+        u = torch.from_numpy(draws("critic for g", k).random((8, D.draws)))
+        G.zero_grad()
+        (-logsigmoid(D(seen(G(z)[0], "fake for g", k), u) - D(real, u)).mean()).backward()
+        adam_g.step()
+    found = checkpoint_of(Path(str(config.out)), ITERATIONS)
+    for group, module in (("generator", G), ("discriminator", D)):
+        for name, tensor in module.named_parameters():
+            torch.testing.assert_close(
+                found.tensors[group][name], tensor.data, rtol=0, atol=1e-11, msg=f"{group} {name}"
+            )
 
 
 def test_autocast_reaches_every_forward_of_both_players(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
