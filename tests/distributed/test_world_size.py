@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 from gan.augment import AUGMENTS
 from gan.checkpoint import Checkpoint
@@ -147,15 +148,22 @@ def test_a_run_goes_on_with_another_number_of_processes(images: Path, tmp_path: 
         assert difference <= BOUND
 
 
-def test_bf16_on_several_processes_rounds_and_no_more(ended: Ended, images: Path, tmp_path: Path) -> None:
-    """First moments after one iteration: bf16 keeps 8 bits, and a gradient passes through a dozen rounded layers."""
+def test_bf16_on_two_processes_rounds_as_much_as_on_one(ended: Ended, images: Path, tmp_path: Path) -> None:
+    """How far the first gradients of D (Adam's first moments) are from those in float32."""
     words = ("--data", images, "--iterations", 1, "--optim-g.lr", "1e-3")
-    train(*words, "--out", tmp_path, launcher=with_processes(2, "multi_gpu_bf16"))
-    plain, rounded = ended(2, dtype="float32", iterations=1), checkpoint_of(tmp_path, 1)
-    for name, value in plain.tensors["optimizer_d"].items():
-        if name.endswith("exp_avg"):
-            difference = (rounded.tensors["optimizer_d"][name] - value).norm() / value.norm()
-            assert 0 < difference < 12 * 2**-8, name
+    plain = first_moments(ended(1, dtype="float32", iterations=1))
+    off = []
+    for processes in (1, 2):
+        train(*words, "--out", tmp_path / str(processes), launcher=with_processes(processes, "multi_gpu_bf16"))
+        moments = first_moments(checkpoint_of(tmp_path / str(processes), 1))
+        off.append(((moments - plain).norm() / plain.norm()).item())
+    assert 0 < off[0] < 0.05  # bf16 keeps 8 bits, so every product is off by up to 0.004
+    assert 0.5 < off[1] / off[0] < 2
+
+
+def first_moments(found: Checkpoint) -> torch.Tensor:
+    moments = sorted(found.tensors["optimizer_d"].items())
+    return torch.cat([value.flatten() for name, value in moments if name.endswith("exp_avg")])
 
 
 def test_without_synchronised_batchnorm_the_number_of_processes_must_stay(images: Path, tmp_path: Path) -> None:
