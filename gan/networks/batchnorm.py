@@ -8,14 +8,14 @@ from torch import Tensor, distributed, nn
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def synchronise(module: Network, device: torch.device, twice: bool = False) -> Network:
+def synchronise(module: Network, device: torch.device) -> Network:
     """Let every BatchNorm in `module` take its statistics over all processes; returns the module to use.
 
-    On CUDA that is torch's own kernel, which has no second derivative; `twice` asks for one that has. (torch's also
-    makes the host wait for the device once per layer and pass.) Parameters and buffers stay the same objects under the
-    same names.
+    On CUDA that is torch's own kernel, which has no second derivative (penalties refuse BatchNorm in D)
+    and makes the host wait for the device once per layer and pass. Parameters and buffers stay the same objects under
+    the same names.
     """
-    if device.type == "cuda" and not twice:
+    if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for layer in module.modules():
         if type(layer) is nn.BatchNorm2d:

@@ -67,12 +67,11 @@ def check_precision() -> None:
 
 
 def check_conversion() -> None:
-    """torch's kernel on CUDA, unless second derivatives are asked for; names and parameters stay."""
-    for device, twice, kind in (("cuda", False, nn.SyncBatchNorm), ("cuda", True, GlobalBatchNorm2d),
-                                ("cpu", False, GlobalBatchNorm2d)):  # fmt: skip
+    """torch's kernel on CUDA; names and parameters stay."""
+    for device, kind in (("cuda", nn.SyncBatchNorm), ("cpu", GlobalBatchNorm2d)):
         network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4), nn.ReLU()))
         parameters, names = list(network.parameters()), list(network.state_dict())
-        converted = synchronise(network, torch.device(device), twice)
+        converted = synchronise(network, torch.device(device))
         assert isinstance(converted[1][0], kind)  # type: ignore[index]
         assert list(converted.state_dict()) == names
         assert all(one is two for one, two in zip(parameters, converted.parameters(), strict=True))
