@@ -8,6 +8,7 @@ from collections.abc import Callable
 import tyro
 
 from gan.config import parse, plain_refusals
+from gan.data.pack import write_pack
 from gan.errors import ProcessError, UserFault
 from gan.sample import write_samples
 
@@ -53,9 +54,9 @@ def main() -> int:
     def run() -> None:
         with plain_refusals():
             tyro.extras.subcommand_cli_from_dict(
-                {"sample": write_samples},
+                {"sample": write_samples, "pack": write_pack},
                 prog="gan",
-                description="What to do with a trained run. Training itself: accelerate launch train.py",
+                description="Around a run: pack its images, draw new ones. Training itself: accelerate launch train.py",
                 config=(tyro.conf.FlagConversionOff,),
             )
 

@@ -33,6 +33,7 @@ DTYPES = ("float32", "float64")
 COMPRESSIONS = ("no", "fp16", "bf16")
 PLAYERS, WEIGHTS = ("both", "g", "d"), ("ema", "raw")
 STEMS, HEADS, REDUCTIONS = ("transposed", "dense"), ("logit", "map"), ("mean", "sum")
+RESIDENCES = ("auto", "gpu", "disk")
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
@@ -139,8 +140,15 @@ class DataOptions:
     """Colour behind transparent pixels and padding: a CSS name or #rrggbb."""
     max_rejected: float = 0.01
     """Stop when more than this share of the files cannot be read."""
+    max_megapixels: float = 100
+    """Leave out images with more million pixels: a small file can hold more of them than memory does."""
+    drop_duplicates: bool = False
+    """Of images whose pixels are the same, once packed, keep one."""
     workers: int = 0
-    """Threads that decode images while packing; 0 is one per CPU core."""
+    """Processes that decode images while packing; 0 is one per CPU core."""
+    resident: Annotated[str, one_of(RESIDENCES)] = "auto"
+    """Where the images are during training: in the GPU's memory, or on disk; auto takes the GPU if they need no more
+    than a quarter of what is free there. It changes the speed alone."""
     cache: Path | None = None
     """Where packs and downloads are kept; by default gan/ in $XDG_CACHE_HOME or ~/.cache."""
 
@@ -252,7 +260,8 @@ class Config:
 LENGTHS = ("epochs", "kimg", "iterations")
 FREE = {
     *("recipe", "data", "out", "resume", "log-every", "sample-every", "samples", *LENGTHS, "checkpoint", "track"),
-    *("data-options.max-rejected", "data-options.workers", "data-options.cache", "distributed.timeout"),
+    *("data-options.max-rejected", "data-options.workers", "data-options.cache", "data-options.resident"),
+    *("data-options.max-megapixels", "data-options.drop-duplicates", "distributed.timeout"),
 }
 """Settings and groups that may change between a stop and a resume: they decide what is recorded and how
 long the run is, not the path it takes. (What the images are is compared by the pack's content, not by its place.)"""
@@ -278,7 +287,12 @@ LEAST = {
         for player in "dg"
         for name in ("lr", "beta1", "beta2", "weight-decay", "decay-from", "decay-to")
     },
-    **{"data-options.workers": 0, "data-options.max-rejected": 0, "transfer.freeze-d": 0},
+    **{
+        "data-options.workers": 0,
+        "data-options.max-rejected": 0,
+        "data-options.max-megapixels": POSITIVE,
+        "transfer.freeze-d": 0,
+    },
     **{f"augment.{name}": 0 for name in CHANCES},
     **{f"optim-{player}.eps": TINY for player in "dg"},
 }

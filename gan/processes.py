@@ -17,7 +17,7 @@ from accelerate.utils.dataclasses import DDPCommunicationHookType
 from torch import Tensor, distributed
 
 from gan.config import Config, flags
-from gan.data.pack import available_cores
+from gan.data.packing import available_cores
 from gan.errors import RunError, UsageError, UserFault
 from gan.telemetry.console import say
 

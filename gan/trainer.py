@@ -18,7 +18,7 @@ from gan import checkpoint
 from gan.augment import AUGMENTS, augment, background_of
 from gan.checkpoint import Checkpoint
 from gan.config import Config, images_per_iteration, trajectory
-from gan.data.batches import Batches, pyramid, to_device
+from gan.data.batches import Batches, is_resident, pyramid, to_device
 from gan.data.pack import Pack, open_pack
 from gan.ema import update_ema
 from gan.errors import ProcessError, UsageError
@@ -33,6 +33,7 @@ from gan.randomness import initialise, latents, uniform
 from gan.run_folder import RunFolder
 from gan.steps import CriticStep, Statistics, clip_weights, frozen, generator_loss, mean_of
 from gan.telemetry.console import say
+from gan.telemetry.grids import evenly
 from gan.telemetry.recorder import Recorder
 from gan.transfer import freeze_first_blocks, initialise_from
 from gan.watchdog import Watchdog
@@ -115,7 +116,8 @@ class Trainer:
         self.loss = LOSSES[config.objective.loss]
         self.build_players()
         part, place = config.batch_size // config.accumulation, (accelerator.process_index, accelerator.num_processes)
-        self.batches = Batches(images, part, config.seed, *place, self.device, self.dtype)
+        resident = is_resident(config.data_options.resident, self.device, images.nbytes)
+        self.batches = Batches(images, part, config.seed, *place, self.device, self.dtype, resident)
         self.background = background_of(config, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
         self.source: Checkpoint | None = None  # what --init-from names, on the main process
@@ -362,8 +364,7 @@ class Trainer:
             f" G {sizes[0]:,} and D {sizes[1]:,} parameters, on {machine}.")  # fmt: skip
         if where := recorder.tracker.where():
             say(where)
-        spread = np.linspace(0, len(self.images) - 1, min(self.config.samples, len(self.images))).astype(int)
-        recorder.picture("reals", self.images[spread], self.iteration)
+        recorder.picture("reals", self.images[evenly(len(self.images), self.config.samples)], self.iteration)
 
     def amp(self) -> dict[str, float]:
         """In fp16, the loss scale of each player and its skipped updates since the run began. Reads the device."""

@@ -51,7 +51,8 @@ def test_what_the_trajectory_leaves_out() -> None:
     left_out = everything - trajectory(Config()).keys()
     assert left_out == {
         *("recipe", "data", "out", "samples", "resume", "epochs", "kimg", "iterations", "log-every", "sample-every"),
-        *("data-options.max-rejected", "data-options.workers", "data-options.cache"),
+        *("data-options.max-rejected", "data-options.workers", "data-options.cache", "data-options.resident"),
+        *("data-options.max-megapixels", "data-options.drop-duplicates"),
         *("checkpoint.every", "checkpoint.keep", "distributed.timeout", "track.wandb", "track.project"),
     }
 

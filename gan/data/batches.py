@@ -6,6 +6,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from gan.errors import UsageError
 from gan.networks import Images
 from gan.randomness import image_order
 
@@ -14,16 +15,39 @@ class Batches:
     """This process' share of every global batch, as a function of the position in the training stream."""
 
     def __init__(self, images: np.ndarray, batch_size: int, seed: int, rank: int, processes: int,
-                 device: torch.device, dtype: torch.dtype):  # fmt: skip
-        self.images, self.batch_size, self.seed = images, batch_size, seed
+                 device: torch.device, dtype: torch.dtype, resident: bool = False):  # fmt: skip
+        """`images`: uint8 (N, H, W, C); `resident`: keep them all in the device's memory."""
+        self.count, self.batch_size, self.seed = len(images), batch_size, seed
+        self.images = copy_to(device, images) if resident else images
         share = batch_size // processes
         self.rows = slice(rank * share, (rank + 1) * share)
         self.device, self.dtype = device, dtype
 
     def at(self, position: int) -> Tensor:
         """The images at positions position … position + batch_size − 1, this process' rows of them."""
-        order = image_order(self.seed, len(self.images), position, self.batch_size)[self.rows]
-        return to_unit_range(to_device(torch.from_numpy(self.images[order]), self.device), self.dtype)
+        order = image_order(self.seed, self.count, position, self.batch_size)[self.rows]
+        if isinstance(self.images, Tensor):
+            pixels = self.images[to_device(torch.from_numpy(order), self.device)]
+        else:
+            pixels = to_device(torch.from_numpy(self.images[order]), self.device)
+        return to_unit_range(pixels, self.dtype)
+
+
+def is_resident(wish: str, device: torch.device, size_bytes: int) -> bool:
+    """Whether the images are to be kept on the device, by `--data-options.resident`. Raises UsageError."""
+    if wish == "gpu" and device.type != "cuda":
+        raise UsageError(f"--data-options.resident gpu needs a GPU, and this run is on the {device.type}; use auto.")
+    if wish == "auto" and device.type == "cuda":
+        return size_bytes <= torch.cuda.mem_get_info(device)[0] / 4
+    return wish == "gpu"
+
+
+def copy_to(device: torch.device, images: np.ndarray, block: int = 4096) -> Tensor:
+    """All images in the device's memory; a block at a time passes through the host's."""
+    copy = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(images), block):
+        copy[start : start + block] = torch.from_numpy(np.array(images[start : start + block]))
+    return copy
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

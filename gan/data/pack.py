@@ -1,37 +1,38 @@
 """A pack: every image decoded once, as uint8 NHWC rows in one file, so that training never decodes.
 
     PACK/images.bin     the pixels, (images, resolution, resolution, channels) without a header
-    PACK/index.json     their shape, where they came from and a checksum
-    PACK/rejected.csv   files that could not be read, each with its reason
+    PACK/index.json     their shape, where they came from, what was found in them and a checksum
+    PACK/rejected.csv   files that were left out, each with its reason
+    PACK/reals.png      a look at some of them
 
-Packs live in a cache under a fingerprint of the files and the settings. A pack is written beside its place and then
-renamed, under a lock, so that whoever looks sees a whole pack or none.
+Packs live in a cache under a fingerprint of the files and the settings, or where `gan pack` was told to put them. A
+pack is written beside its place and then renamed, under a lock, so that whoever looks sees a whole pack or none; its
+checksum is compared whenever it is opened.
 """
 
-import csv
 import hashlib
 import json
+import math
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
+import tyro
 from tqdm import tqdm
 
-from gan.config import Config
-from gan.data.pixels import to_pixels
-from gan.data.sources import Source, digest, open_source
-from gan.errors import UsageError, UserFault
+from gan.config import Config, DataOptions, check
+from gan.data.locks import waiting_lock
+from gan.data.packing import available_cores, pack_images, row_digest
+from gan.data.sources import Source, digest, open_source, reason
+from gan.errors import UsageError
 from gan.telemetry.console import say
 
-VERSION = 1
-CHUNK = 1024
+VERSION = 2
+BLOCK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -50,116 +51,139 @@ class Pack:
 
 def open_pack(config: Config) -> Pack:
     """The pack of `config`'s images, made first if it is not there. Any number of processes may call this at once."""
-    cache = cache_folder(config)
+    given = Path(config.data).expanduser()
+    if is_pack(given):
+        return open_given(given, config)
+    cache = cache_folder(config.data_options)
     source = open_source(config.data, config.resolution, cache)
-    name = digest(json.dumps(facts, sort_keys=True) for facts in (source.fingerprint(), settings(config)))[:16]
-    folder = cache / "packs" / name
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with waiting_lock(folder.with_suffix(".lock"), source.name):
-            if (pack := read_pack(folder)) is None:
-                make_pack(source, folder, config)
-                pack = read_pack(folder)
+        return find_or_make(source, cache / "packs" / fingerprint(source, config)[:16], config)
     except OSError as error:
         raise UsageError(
-            f"cannot keep the packed images in {cache}: {error.strerror}; set --data-options.cache."
+            f"cannot keep the packed images in {cache}: {reason(error)}; set --data-options.cache."
         ) from None
-    assert pack is not None
+
+
+def find_or_make(source: Source, folder: Path, config: Config) -> Pack:
+    """The pack of `source` in `folder`; made, or made again, where there is no whole one of these very images."""
+    wanted = fingerprint(source, config)
+    if (pack := read_pack(folder, wanted)) is not None:
+        return pack
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with waiting_lock(folder.with_name(f"{folder.name}.lock"), f"packing {source.name}"):
+        if (pack := read_pack(folder, wanted)) is not None:
+            return pack
+        index = pack_images(source, folder, config, {"version": VERSION, "fingerprint": wanted, **settings(config)})
+    return Pack(folder, map_images(folder, index["shape"]), index)
+
+
+def open_given(folder: Path, config: Config) -> Pack:
+    """A pack that --data names itself. Raises UsageError when it is damaged or does not fit the run."""
+    pack = read_pack(folder)
+    if pack is None:
+        raise UsageError(f"the pack {folder} is damaged or of another version; make it again with gan pack.")
+    for name in ("resolution", "channels"):
+        if pack.index[name] != (wish := getattr(config, name)):
+            raise UsageError(f"{folder} was packed with --{name} {pack.index[name]}, but this run has {wish}.")
     return pack
 
 
-def cache_folder(config: Config) -> Path:
+def is_pack(folder: Path) -> bool:
+    """Whether the folder holds a pack, whole or not, rather than images."""
+    return all(os.path.isfile(folder / name) for name in ("index.json", "images.bin"))
+
+
+def cache_folder(options: DataOptions) -> Path:
     standard = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gan"
-    return config.data_options.cache or standard
+    return options.cache or standard
 
 
 def settings(config: Config) -> dict[str, Any]:
     """What decides the pixels besides the files themselves."""
     options = config.data_options
-    return {"version": VERSION, "resolution": config.resolution, "channels": config.channels, "fit": options.fit,
-            "background": options.background, "max_rejected": options.max_rejected}  # fmt: skip
+    names = ("fit", "background", "max_rejected", "max_megapixels", "drop_duplicates")
+    return {
+        "resolution": config.resolution,
+        "channels": config.channels,
+        **{name: getattr(options, name) for name in names},
+    }
 
 
-@contextmanager
-def waiting_lock(path: Path, name: str) -> Iterator[None]:
-    """Hold the lock at `path`, with a word to the user when another process holds it."""
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        say(f"Another process is packing {name}; waiting for it.")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def fingerprint(source: Source, config: Config) -> str:
+    """Of the files and of all that decides their pixels, in hexadecimal."""
+    return digest(json.dumps(facts, sort_keys=True) for facts in (VERSION, source.fingerprint(), settings(config)))
 
 
-def read_pack(folder: Path) -> Pack | None:
-    """The pack in `folder`, or None when there is none or its files do not fit together."""
+def read_pack(folder: Path, wanted: str | None = None) -> Pack | None:
+    """The pack in `folder`, every byte checked; None when there is none, it is damaged, or of other images than
+    `wanted`, a fingerprint."""
     try:
         index = json.loads((folder / "index.json").read_text())
-        images = np.memmap(folder / "images.bin", np.uint8, "r", shape=tuple(index["shape"]))
-        whole = images.nbytes == (folder / "images.bin").stat().st_size and index["version"] == VERSION
+        shape = tuple(index["shape"])
+        whole = index["version"] == VERSION and index["dtype"] == "uint8"
+        fits = shape[1:] == (index["resolution"], index["resolution"], index["channels"])
+        if not (whole and fits and wanted in (None, index["fingerprint"])):
+            return None
+        if (folder / "images.bin").stat().st_size != math.prod(shape):
+            return None
+        if checksum(folder / "images.bin", math.prod(shape[1:])) != index["sha256"]:
+            return None
+        return Pack(folder, map_images(folder, shape), index)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Pack(folder, images, index) if whole else None
 
 
-def make_pack(source: Source, folder: Path, config: Config) -> None:
-    """Decode every image of `source` into `folder`, under the lock. Raises UsageError for too many bad files."""
-    unfinished, refused = folder.with_suffix(".unfinished"), folder.with_suffix(".rejected")
-    for leftover in (unfinished, refused, folder):
-        shutil.rmtree(leftover, ignore_errors=True)
-    unfinished.mkdir()
-    rejected: list[tuple[str, str]] = []
-    checksum, count = hashlib.sha256(), 0
-    with open(unfinished / "images.bin", "wb") as file:
-        for number, result in enumerate(decode_all(source, config)):
-            if isinstance(result, str):
-                rejected.append((source.label(number), result))
-            else:
-                file.write(result.data)
-                checksum.update(result.data)
-                count += 1
-    with open(unfinished / "rejected.csv", "w", newline="", errors="surrogateescape") as table:
-        csv.writer(table).writerows([("file", "reason"), *rejected])
-    if not count or len(rejected) > config.data_options.max_rejected * len(source):
-        kept = unfinished.replace(refused)
-        shares = f"{len(rejected)} of {len(source)} images cannot be read, e.g. {rejected[0][0]} ({rejected[0][1]})"
-        raise UsageError(
-            f"{shares}; all are listed in {kept}/rejected.csv. Mend them, or raise --data-options.max-rejected."
-        )
-    index = {**settings(config), "shape": [count, config.resolution, config.resolution, config.channels],
-             "source": source.name, "rejected": len(rejected), "sha256": checksum.hexdigest()}  # fmt: skip
-    (unfinished / "index.json").write_text(json.dumps(index, indent=1))
-    unfinished.replace(folder)
+def map_images(folder: Path, shape: Sequence[int]) -> np.ndarray:
+    """The images of a pack, read as they are asked for."""
+    return np.memmap(folder / "images.bin", np.uint8, "r", shape=tuple(shape))
 
 
-def decode_all(source: Source, config: Config) -> Iterator[np.ndarray | str]:
-    """The pixels of each image in order, or why it cannot be read; decoded by a pool of threads, CHUNK at a time."""
-    options = config.data_options
+def checksum(path: Path, row_bytes: int) -> str:
+    """SHA-256 over the SHA-256 of each image, in hexadecimal; by as many threads as there are cores. Read as a file,
+    not through its map, whose pages would count as this process' memory."""
+    rows = path.stat().st_size // row_bytes
+    block = max(1, BLOCK_BYTES // row_bytes)
 
-    def decode(number: int) -> np.ndarray | str:
-        try:
-            with source.open(number) as image:
-                return to_pixels(image, config.resolution, config.channels, options.fit, options.background)
-        except UserFault:
-            raise
-        except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, zlib.error, …
-            return " ".join(str(error).split()) or type(error).__name__
+    def digests(start: int) -> bytes:
+        count = min(block, rows - start)
+        values = np.fromfile(path, np.uint8, count * row_bytes, offset=start * row_bytes)
+        return b"".join(map(row_digest, values.reshape(count, row_bytes)))
 
-    threads = options.workers or available_cores()
+    whole = hashlib.sha256()
     with (
-        ThreadPoolExecutor(threads) as pool,
-        tqdm(total=len(source), desc=f"Packing {source.name}", unit="image", disable=None) as bar,
+        ThreadPoolExecutor(available_cores()) as pool,
+        tqdm(total=rows, desc="Checking the pack", unit="image", disable=None, delay=2, leave=False) as bar,
     ):
-        for start in range(0, len(source), CHUNK):
-            numbers = range(start, min(start + CHUNK, len(source)))
-            yield from pool.map(decode, numbers)
-            bar.update(len(numbers))
+        for part in pool.map(digests, range(0, rows, block)):
+            whole.update(part)
+            bar.update(len(part) // hashlib.sha256().digest_size)
+    return whole.hexdigest()
 
 
-def available_cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def write_pack(
+    source: tyro.conf.Positional[str],
+    out: tyro.conf.Positional[Path],
+    resolution: int = 64,
+    channels: int = 3,
+    data_options: DataOptions = DataOptions(),  # noqa: B008 (frozen)
+) -> None:
+    """Decode images into a pack, which --data takes like a folder. Training does this by itself, into a cache.
+
+    Args:
+        source: A folder, a .zip, torchvision:NAME, or sprites.
+        out: The pack's folder. A pack of the same images that is there already is kept.
+        resolution: Side of the square images in pixels.
+        channels: 1 grey, 3 RGB, 4 RGB with alpha.
+    """
+    config = Config(data=source, resolution=resolution, channels=channels, data_options=data_options, iterations=1)
+    check(config)
+    if out.exists() and not is_pack(out) and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not a pack but something else; choose another place.")
+    if is_pack(Path(source)):
+        raise UsageError(f"{source} is a pack already.")
+    images = open_source(source, resolution, cache_folder(data_options))
+    try:
+        pack = find_or_make(images, out, config)
+    except OSError as error:
+        raise UsageError(f"cannot write the pack {out}: {reason(error)}.") from None
+    say(f"{len(pack.images)} images in {out}. Train on them with --data {out}")

@@ -1,24 +1,29 @@
 """One image file → one square of uint8 pixels."""
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 BACKGROUND = "white"
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 FILTER = Image.Resampling.BILINEAR  # antialiased when it shrinks; what torchvision.transforms.Resize does
+ORIENTED = {"exif", "xmp", "Raw profile type exif", "Raw profile type APP1", "XML:com.adobe.xmp"}
+"""Where Pillow keeps what may say how to turn the picture. A TIFF it turns by itself."""
+BITS_PER_SAMPLE = 258  # TIFF's tag
 
 
 def crop(image: Image.Image, side: int, background: str) -> Image.Image:
-    """Resize the short side to `side`, then cut out the centre (torchvision's Resize + CenterCrop)."""
+    """Resize the short side to `side`, then cut out the centre: torchvision's Resize + CenterCrop, less what is cut."""
     short = min(image.size)
-    if max(image.size) > 16 * short:  # cut the far ends off first: enlarged, they would only cost memory
-        left, top = ((length - min(length, 16 * short)) // 2 for length in image.size)
-        image = image.crop((left, top, image.width - left, image.height - top))
-    width, height = (side * length // short for length in image.size)
-    left, top = round((width - side) / 2), round((height - side) / 2)
-    return image.resize((width, height), FILTER).crop((left, top, left + side, top + side))
+    resized = [side * length // short for length in image.size]
+    start = [round((length - side) / 2) for length in resized]
+    (left, right), (top, bottom) = (
+        (at * length / to, (at + side) * length / to) for at, length, to in zip(start, image.size, resized, strict=True)
+    )
+    return image.resize((side, side), FILTER, box=(left, top, right, bottom))
 
 
 def squash(image: Image.Image, side: int, background: str) -> Image.Image:
@@ -41,15 +46,43 @@ FITS: dict[str, Callable[[Image.Image, int, str], Image.Image]] = {"crop": crop,
 
 def to_pixels(image: Image.Image, resolution: int, channels: int, fit: str, background: str) -> np.ndarray:
     """uint8 (resolution, resolution, channels). Turned upright by its EXIF tag; transparency shows `background`,
-    unless `channels` is 4, which keeps alpha. Raises ValueError for pixels whose range is not known."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    unless `channels` is 4, which keeps alpha. Raises ValueError for pixels whose range is not known, and whatever
+    Pillow raises for a file it cannot decode."""
+    mend_transparent_colour(image)
+    image.load()
+    if image.info.keys() & ORIENTED:
+        with contextlib.suppress(Exception):  # a damaged tag is no reason to leave out a picture that is whole
+            ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        image = to_eight_bits(image)
     elif image.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {image.mode!r} have no fixed range; save the image with 8 or 16 bits")
-    if channels != 4 and image.has_transparency_data:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, background)
-        image = Image.alpha_composite(ground, image)
-    square = FITS[fit](image.convert(MODES[channels]), resolution, background)
+    mode = "RGBA" if image.has_transparency_data else MODES[channels]
+    square = FITS[fit](image if image.mode == mode else image.convert(mode), resolution, background)
+    if mode == "RGBA" and channels != 4:  # after resizing, which weighs colours by alpha: the same, on fewer pixels
+        square = Image.alpha_composite(Image.new("RGBA", square.size, background), square)
+    if square.mode != MODES[channels]:
+        square = square.convert(MODES[channels])
     return np.asarray(square).reshape(resolution, resolution, channels)
+
+
+def mend_transparent_colour(image: Image.Image) -> None:
+    """Where a PNG names its transparent colour (tRNS) in other bits than Pillow decodes to, translate it."""
+    key = image.info.get("transparency")
+    if not isinstance(image, PngImageFile) or not image.tile or key is None:
+        return
+    raw = image.tile[0].args
+    if raw in ("L;2", "L;4"):
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}[raw]
+    elif raw == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits (12 in some TIFFs), scaled to 8; a transparent value becomes alpha."""
+    bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0] if hasattr(image, "tag_v2") else 16
+    values, top = np.asarray(image).astype(np.uint32), 2**bits - 1
+    grey = Image.fromarray(((values.clip(max=top) * 255 + top // 2) // top).astype(np.uint8))
+    if (key := image.info.get("transparency")) is not None:
+        grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return grey

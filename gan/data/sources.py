@@ -1,27 +1,43 @@
 """Where images come from. To add a source: write a class with these five members and name it in SOURCES."""
 
+import errno
 import hashlib
 import inspect
 import io
 import os
+import stat
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from gan.data.locks import waiting_lock
 from gan.data.sprites import draw_sprite
 from gan.errors import RunError, UsageError, suggestion
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = {
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"),
+}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+"""What a file may be, whatever its name says. Pillow's others are left out: EPS, for one, runs a program."""
 HIDDEN = (".", "__MACOSX")
+MEMBER_BYTES, SMALL_BYTES, RATIO = 512 << 20, 16 << 20, 200
+"""In a zip: the largest file, unpacked; and above the second size no file, above the first no archive, may unpack to
+more than RATIO times its packed size. Photographs hardly shrink, drawings by ten or twenty times."""
+Refusal = tuple[str, str]
+"""(file, why it is left out)"""
 
 
 class Source(Protocol):
-    """A fixed, ordered set of images, each opened by its number (from several threads at once)."""
+    """A fixed, ordered set of images, each opened by its number (from several threads or forked processes at once)."""
 
     name: str
+    refused: list[Refusal]
+    """Files that look like images but are not even tried."""
 
     def __len__(self) -> int: ...
 
@@ -32,53 +48,86 @@ class Source(Protocol):
         """What to call image `index` in a message."""
 
     def open(self, index: int) -> Image.Image:
-        """Image `index`, of any size and mode."""
+        """Image `index`, of any size and mode, not yet decoded."""
 
 
 class Folder:
-    """Every image file below a folder, in the order of their names. Hidden files and folders are left out; links are
-    followed, but no folder is visited twice."""
+    """Every image file below a folder, in the order of their names. Hidden files and folders are left out. Links are
+    followed, but no folder or file counts twice, by whatever names it can be reached."""
 
     def __init__(self, path: Path):
         self.name, self.root = str(path), path
-        visited: set[str] = set()
-        found: list[Path] = []
-        for folder, folders, files in os.walk(path, followlinks=True):
-            if (real := os.path.realpath(folder)) in visited:
+        self.refused: list[Refusal] = []
+        self.files: list[tuple[str, int, int]] = []  # (name below the root, bytes, time of the last change in ns)
+        seen: set[tuple[int, int]] = set()
+        for name in sorted(self.names()):
+            try:
+                facts = os.stat(os.path.join(path, name))
+            except OSError as error:
+                why = "is a dangling link" if error.errno == errno.ENOENT else reason(error)
+                self.refused.append((os.path.join(path, name), why))
+                continue
+            if complaint := unfit(name, facts):
+                self.refused.append((os.path.join(path, name), complaint))
+            elif (identity := (facts.st_dev, facts.st_ino)) not in seen:
+                seen.add(identity)
+                self.files.append((name, facts.st_size, facts.st_mtime_ns))
+
+    def names(self) -> Iterator[str]:
+        """Whatever has an image's suffix, folders aside, by its name below the root with / between."""
+        visited: set[tuple[int, int]] = set()
+        unreadable: list[OSError] = []
+        for folder, folders, files in os.walk(self.root, followlinks=True, onerror=unreadable.append):
+            facts = os.stat(folder)
+            if (identity := (facts.st_dev, facts.st_ino)) in visited:
                 folders.clear()
                 continue
-            visited.add(real)
+            visited.add(identity)
             folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
-            found += [Path(folder, name) for name in files if is_image_name(name)]
-        self.files = sorted((file for file in found if file.is_file()), key=lambda file: file.as_posix())
+            below = os.path.relpath(folder, self.root).replace(os.sep, "/") + "/"
+            yield from (below.removeprefix("./") + name for name in files if is_image_name(name))
+        self.refused += [(str(error.filename), reason(error)) for error in unreadable]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def fingerprint(self) -> str:
-        facts = ((file, file.stat()) for file in self.files)
-        return digest(f"{file.relative_to(self.root)} {fact.st_size} {fact.st_mtime_ns}" for file, fact in facts)
+        return digest(f"{name} {size} {changed_ns}" for name, size, changed_ns in self.files)
 
     def label(self, index: int) -> str:
-        return str(self.files[index])
+        return os.path.join(self.root, self.files[index][0])
 
     def open(self, index: int) -> Image.Image:
-        return Image.open(self.files[index])
+        return open_image(self.label(index))
 
 
 class Zip:
     """Every image file in a .zip, in the order of their names, read without unpacking."""
 
     def __init__(self, path: Path):
-        self.name = str(path)
+        self.name, self.path = str(path), path
+        self.archives: dict[int, zipfile.ZipFile] = {}
         try:
-            self.archive = zipfile.ZipFile(path)
+            members = self.archive().infolist()
         except (zipfile.BadZipFile, OSError) as error:
             raise UsageError(f"cannot open {path} as a zip file: {error}. Give a folder of images or a .zip.") from None
-        self.members = sorted(
-            (member for member in self.archive.infolist() if is_image_name(member.filename) and not member.is_dir()),
+        found = sorted(
+            (member for member in members if is_image_name(member.filename) and not member.is_dir()),
             key=lambda member: member.filename,
         )
+        complaints = [unfit_member(member) for member in found]
+        self.refused = [(f"{path}:{found[place].filename}", why) for place, why in enumerate(complaints) if why]
+        self.members = [member for member, why in zip(found, complaints, strict=True) if not why]
+        unpacked, packed = sum(member.file_size for member in self.members), path.stat().st_size
+        if unpacked > max(RATIO * packed, MEMBER_BYTES):
+            raise UsageError(f"{path} has {packed:,} bytes but would unpack to {unpacked:,}, as no images do. "
+                             "If it is what it should be, unpack it and give the folder.")  # fmt: skip
+
+    def archive(self) -> zipfile.ZipFile:
+        """This process' own: a forked one shares its parent's place in the file."""
+        if os.getpid() not in self.archives:
+            self.archives[os.getpid()] = zipfile.ZipFile(self.path)
+        return self.archives[os.getpid()]
 
     def __len__(self) -> int:
         return len(self.members)
@@ -90,7 +139,7 @@ class Zip:
         return f"{self.name}:{self.members[index].filename}"
 
     def open(self, index: int) -> Image.Image:
-        return Image.open(io.BytesIO(self.archive.read(self.members[index])))
+        return open_image(io.BytesIO(self.archive().read(self.members[index])))
 
 
 class Sprites:
@@ -99,6 +148,7 @@ class Sprites:
     name = "sprites"
 
     def __init__(self, resolution: int, argument: str = "", count: int = 10_000):
+        self.refused: list[Refusal] = []
         if argument:
             raise UsageError(f"sprites takes nothing after it, but {argument!r} was given.")
         self.count = count
@@ -124,7 +174,7 @@ class Torchvision:
     def __init__(self, name: str, root: Path):
         import torchvision  # takes a second or two, so only when it is asked for
 
-        self.name = f"torchvision:{name}"
+        self.name, self.refused = f"torchvision:{name}", list[Refusal]()
         available = torchvision.datasets.__all__
         if name not in available:
             raise UsageError(f"torchvision has no data set {name!r}{suggestion(name, available)}")
@@ -132,17 +182,16 @@ class Torchvision:
         accepted = inspect.signature(dataset_class.__init__).parameters
         wishes = {"root": str(root), "train": True, "split": "all" if name == "CelebA" else "train", "download": True}
         try:
-            self.dataset = dataset_class(**{key: value for key, value in wishes.items() if key in accepted})
+            root.mkdir(parents=True, exist_ok=True)
+            with waiting_lock(root / f"{name}.lock", f"downloading {self.name}"):
+                self.dataset = dataset_class(**{key: value for key, value in wishes.items() if key in accepted})
         except (TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
             raise UsageError(
-                f"{self.name} cannot be loaded by its name alone ({reason}); give a folder instead."
+                f"{self.name} cannot be loaded by its name alone ({reason(error)}); give a folder instead."
             ) from None
         except Exception as error:  # the loaders raise whatever their download or unpacking raised
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise RunError(
-                f"could not get {self.name}: {reason}. Check the network, or put the files of the data set into {root}."
-            ) from None
+            raise RunError(f"could not get {self.name}: {reason(error)}. Check the network, or put the files of the "
+                           f"data set into {root}.") from None  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -178,7 +227,7 @@ def open_source(data: str, resolution: int, cache: Path) -> Source:
             f"there is no {data!r}{suggestion(data, SOURCES)} Give a folder, a .zip, torchvision:NAME, or sprites."
         )
     source: Source = Folder(path) if path.is_dir() else Zip(path)
-    if not len(source):
+    if not len(source) and not source.refused:
         raise UsageError(
             f"{data} holds no image ({', '.join(sorted(SUFFIXES))}); --data takes a folder or .zip of images."
         )
@@ -187,9 +236,57 @@ def open_source(data: str, resolution: int, cache: Path) -> Source:
 
 def is_image_name(name: str) -> bool:
     """An image's suffix, and no hidden file or folder (.x, macOS's ._x and __MACOSX) on the way."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(HIDDEN) for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
+    *folders, last = name.split("/")
+    hidden = last.startswith(HIDDEN) or any(part.startswith(HIDDEN) and part != ".." for part in folders)
+    return os.path.splitext(last)[1].lower() in SUFFIXES and not hidden
+
+
+def unfit(name: str, facts: os.stat_result) -> str:
+    """Why the file is not tried, or nothing."""
+    if not stat.S_ISREG(facts.st_mode):
+        kinds = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFDIR: "folder"}
+        return f"is a {kinds.get(stat.S_IFMT(facts.st_mode), 'device')}, not a file"
+    return unreadable(name, facts.st_size)
+
+
+def unfit_member(member: zipfile.ZipInfo) -> str:
+    """Why the file in a zip is not tried, or nothing."""
+    path, size = PurePosixPath(member.filename.replace("\\", "/")), member.file_size
+    if path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
+        return "its path leads out of the archive"
+    if member.flag_bits & 1:
+        return "is encrypted"
+    if size > MEMBER_BYTES or size > max(RATIO * member.compress_size, SMALL_BYTES):
+        return f"has {member.compress_size:,} bytes but would unpack to {size:,}, as no image does"
+    return unreadable(member.filename, size)
+
+
+def unreadable(name: str, size: int) -> str:
+    """Why a file of this name and size cannot be an image that is read here, or nothing."""
+    if not size:
+        return "is empty"
+    return "HEIC is not read here; save it as JPEG or PNG" if name.lower().endswith((".heic", ".heif")) else ""
+
+
+def open_image(file: str | io.BytesIO) -> Image.Image:
+    """The image in a file, whatever its name. Raises ValueError when there is none."""
+    try:
+        return Image.open(file, formats=known_formats())
+    except UnidentifiedImageError:
+        raise ValueError("is not an image, or none that can be read here") from None
+
+
+@lru_cache
+def known_formats() -> list[str]:
+    """Those of FORMATS that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def reason(error: Exception) -> str:
+    """What is wrong, in a few words."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def digest(lines: Iterable[str]) -> str:

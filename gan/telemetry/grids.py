@@ -29,6 +29,11 @@ def grid(pixels: np.ndarray) -> Image.Image:
     return to_image(rearrange(tiles, "(r c) h w ch -> (r h) (c w) ch", r=rows))
 
 
+def evenly(total: int, count: int) -> np.ndarray:
+    """Up to `count` numbers below `total`, as far apart as can be."""
+    return np.linspace(0, total - 1, min(count, total)).astype(int)
+
+
 def to_image(pixels: np.ndarray) -> Image.Image:
     """uint8 (H, W, C) with C = 1, 3 or 4 → an L, RGB or RGBA image."""
     return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)

@@ -2,20 +2,33 @@ import csv
 import json
 import subprocess
 import sys
+import time
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import filelock
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
 from gan.config import Config, DataOptions
-from gan.data.batches import Batches, pyramid, to_unit_range
-from gan.data.pack import open_pack
+from gan.data.batches import Batches, is_resident, pyramid, to_unit_range
+from gan.data.pack import open_pack, write_pack
 from gan.data.pixels import to_pixels
 from gan.errors import UsageError
 from gan.randomness import image_order
+from tests.data.corpus import png
+
+PACK = """
+import sys; from pathlib import Path; from gan.config import *; from gan.data.pack import open_pack
+options = DataOptions(cache=Path(sys.argv[2]), workers=2)
+pack = open_pack(Config(data=sys.argv[1], resolution=int(sys.argv[3]), data_options=options))
+print('content', pack.content, pack.folder)
+"""
 
 
 def config_for(images: Path, cache: Path, **options: object) -> Config:
@@ -40,7 +53,15 @@ def test_a_pack_is_made_once_and_again_when_something_changed(images: Path, tmp_
     assert open_pack(replace(config, channels=1)).images.shape == (20, 16, 16, 1)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "no index", "broken index", "wrong shape"])
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage", ["truncated", "no index", "broken index", "wrong shape", "one bit", "other images", "unfit"]
+)
 def test_a_damaged_pack_is_made_again(damage: str, images: Path, tmp_path: Path) -> None:
     config = config_for(images, tmp_path)
     pack = open_pack(config)
@@ -51,6 +72,12 @@ def test_a_damaged_pack_is_made_again(damage: str, images: Path, tmp_path: Path)
         index.unlink()
     elif damage == "broken index":
         index.write_text("{")
+    elif damage == "one bit":
+        flip_a_bit(pack.folder / "images.bin")
+    elif damage == "other images":
+        index.write_text(json.dumps({**pack.index, "fingerprint": "0" * 64}))
+    elif damage == "unfit":
+        index.write_text(json.dumps({**pack.index, "resolution": 32}))
     else:
         index.write_text(json.dumps({**pack.index, "shape": [19, 16, 16, 3]}))
     again = open_pack(config)
@@ -64,7 +91,9 @@ def test_bad_files_are_left_out_and_listed(images: Path, tmp_path: Path) -> None
     for index, path in enumerate(images.rglob("*.png")):
         (folder / f"{index:02d}.png").write_bytes(path.read_bytes() if index != 7 else path.read_bytes()[:200])
     for _ in range(2):  # the second time as clearly as the first
-        with pytest.raises(UsageError, match=r"1 of 20 images cannot be read, e\.g\. .*07\.png"):
+        with pytest.raises(
+            UsageError, match=r"1 of 20 images cannot be read: 1 × 'image file is truncated'; e\.g\. .*07"
+        ):
             open_pack(config_for(folder, tmp_path))
     pack = open_pack(config_for(folder, tmp_path, max_rejected=0.05))
     assert len(pack.images) == 19
@@ -90,18 +119,124 @@ def test_a_pack_that_was_cut_short_is_made_again(images: Path, tmp_path: Path) -
 
 
 def test_several_processes_at_once_make_one_pack(images: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from gan.config import *; from gan.data.pack import open_pack\n"
-        "options = DataOptions(cache=Path(sys.argv[2]))\n"
-        "pack = open_pack(Config(data=sys.argv[1], resolution=512, data_options=options))\n"
-        "print('content', pack.content, pack.folder)"
-    )
-    command = [sys.executable, "-c", code, str(images), str(tmp_path)]
+    command = [sys.executable, "-c", PACK, str(images), str(tmp_path), "512"]
     jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     lines = [job.communicate(timeout=120)[0].splitlines()[-1] for job in jobs]
     assert len(set(lines)) == 1
     assert all(job.returncode == 0 for job in jobs)
     assert len([path for path in (tmp_path / "packs").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_job_waits_while_another_packs(images: Path, tmp_path: Path) -> None:
+    config = config_for(images, tmp_path)
+    folder = open_pack(config).folder
+    (folder / "index.json").unlink()
+    with filelock.FileLock(f"{folder}.lock"):
+        job = subprocess.Popen([sys.executable, "-c", PACK, str(images), str(tmp_path), "16"], stdout=subprocess.PIPE)
+        assert job.stdout is not None
+        assert job.stdout.readline().startswith(b"Another process is packing")
+        assert job.poll() is None
+    assert b"content" in job.communicate(timeout=60)[0]
+
+
+def test_a_cache_that_cannot_be_written_serves_what_it_holds(images: Path, tmp_path: Path) -> None:
+    """As on a cluster, where one packs for all."""
+    config = config_for(images, tmp_path)
+    pack = open_pack(config)
+    before = sorted(path.name for path in (tmp_path / "packs").iterdir())
+    Path(f"{pack.folder}.lock").unlink(missing_ok=True)  # nothing is locked or written for a pack that is there
+    assert open_pack(config).content == pack.content
+    assert sorted(path.name for path in (tmp_path / "packs").iterdir()) == [
+        n for n in before if not n.endswith(".lock")
+    ]
+
+
+def test_a_killed_packer_leaves_no_workers(tmp_path: Path) -> None:
+    job = subprocess.Popen([sys.executable, "-c", PACK, "sprites", str(tmp_path), "256"], stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)  # fmt: skip
+    parent = psutil.Process(job.pid)
+    until(lambda: len(parent.children()) >= 2 and any((tmp_path / "packs").glob("*.unfinished")))
+    workers = parent.children()
+    job.kill()
+    job.wait()
+    until(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
+
+
+def test_a_worker_that_dies_ends_the_packing_with_a_sentence(tmp_path: Path) -> None:
+    job = subprocess.Popen([sys.executable, "-c", PACK, "sprites", str(tmp_path), "256"], stdout=subprocess.DEVNULL,
+                           stderr=subprocess.PIPE, text=True)  # fmt: skip
+    parent = psutil.Process(job.pid)
+    until(lambda: len(parent.children()) >= 2)
+    parent.children()[0].kill()
+    assert "a process that decodes images was killed" in job.communicate(timeout=60)[1]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "waited 30 s in vain"
+        time.sleep(0.02)
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_pack(images: Path, tmp_path: Path) -> None:
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n{PACK}"
+    command = [sys.executable, "-c", limited, str(images), str(tmp_path), "64"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "cannot keep the packed images in" in result.stderr
+    assert "File too large" in result.stderr
+    assert not list((tmp_path / "packs").glob("*/index.json"))
+    assert len(open_pack(replace(config_for(images, tmp_path), resolution=64)).images) == 20
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    """16,000 images more are 197 MB of pixels; their names and checksums are all that is kept of them."""
+    highest = {}
+    for count in (4_000, 20_000):
+        with zipfile.ZipFile(tmp_path / f"{count}.zip", "w") as archive:
+            for number in range(count):
+                image = np.full((8, 8, 3), (number % 256, number // 256, 7))
+                archive.writestr(f"{number}.png", png(8, 2, image))
+        peak = f"{PACK}\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        command = [sys.executable, "-c", peak, str(tmp_path / f"{count}.zip"), str(tmp_path), "64"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        highest[count] = int(result.stdout.split()[-1]) / 1024
+    assert highest[20_000] - highest[4_000] < 40, highest
+
+
+def test_gan_pack_makes_a_pack_that_data_takes(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "my pack"
+    write_pack(str(images), out, resolution=16)
+    assert "20 images in" in capsys.readouterr().out
+    automatic = open_pack(config_for(images, tmp_path))
+    given = open_pack(config_for(out, tmp_path))
+    assert given.content == automatic.content
+    assert sorted(path.name for path in out.iterdir()) == ["images.bin", "index.json", "reals.png", "rejected.csv"]
+    with pytest.raises(UsageError, match=r"was packed with --resolution 16, but this run has 32"):
+        open_pack(replace(config_for(out, tmp_path), resolution=32))
+    with pytest.raises(UsageError, match="is a pack already"):
+        write_pack(str(out), tmp_path / "again")
+    flip_a_bit(out / "images.bin")
+    with pytest.raises(UsageError, match="is damaged or of another version; make it again with gan pack"):
+        open_pack(config_for(out, tmp_path))
+    write_pack(str(images), out, resolution=16)
+    assert open_pack(config_for(out, tmp_path)).content == automatic.content
+    with pytest.raises(UsageError, match="is not a pack but something else"):
+        write_pack(str(images), images)
+
+
+def test_batches_are_the_same_wherever_the_images_live(images: Path, tmp_path: Path) -> None:
+    pack = open_pack(config_for(images, tmp_path))
+    cpu = torch.device("cpu")
+    mapped, resident = (Batches(pack.images, 8, 3, 1, 2, cpu, torch.float32, resident=where) for where in (False, True))
+    for position in (0, 16, 96):
+        assert mapped.at(position).equal(resident.at(position))
+    assert isinstance(resident.images, torch.Tensor)
+    assert not is_resident("auto", cpu, 1)
+    assert not is_resident("disk", cpu, 1)
+    with pytest.raises(UsageError, match="needs a GPU, and this run is on the cpu"):
+        is_resident("gpu", cpu, 1)
 
 
 def test_batches_are_the_images_of_the_stream_in_unit_range(images: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_modes() -> None:
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 0x40FF, np.uint16)).save(tmp_path / "deep.png")
-    assert first_pixel(Image.open(tmp_path / "deep.png")) == [0x40] * 3
+    assert first_pixel(Image.open(tmp_path / "deep.png")) == [round(0x40FF / 257)] * 3
     with pytest.raises(ValueError, match="no fixed range"):
         first_pixel(uniform("F", 0.5))
 
@@ -69,10 +69,11 @@ def test_photos_are_turned_upright(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(100, 70), (70, 101), (33, 64), (20, 300)])
 def test_crop_and_squash_equal_torchvisions(size: tuple[int, int]) -> None:
+    """The crop to one level: which of a resize's two passes is first, and so is rounded first, is Pillow's choice."""
     rng = np.random.default_rng(1)
     image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-    cropped = np.asarray(Compose([Resize(32), CenterCrop(32)])(image))
-    assert (to_pixels(image, 32, 3, "crop", "white") == cropped).all()
+    cropped = np.asarray(Compose([Resize(32), CenterCrop(32)])(image), dtype=int)
+    assert np.abs(to_pixels(image, 32, 3, "crop", "white") - cropped).max() <= 1
     squashed = np.asarray(Resize((32, 32))(image))
     assert (to_pixels(image, 32, 3, "squash", "white") == squashed).all()
 

@@ -1,0 +1,282 @@
+"""Making a pack: images are decoded by a process for each core, straight into their places in the file."""
+
+import contextlib
+import csv
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from gan.config import Config
+from gan.data.pixels import to_pixels
+from gan.data.sources import Refusal, Source, reason
+from gan.errors import RunError, UsageError, UserFault
+from gan.telemetry.console import say
+from gan.telemetry.grids import evenly, grid, write_picture
+
+JOB_IMAGES, JOB_BYTES = 64, 4 << 20
+"""At most so many images, and bytes of pixels, are one job of a worker."""
+LOOK = 64
+
+
+class Decoded(NamedTuple):
+    """What is known of an image besides its pixels: `digest` of them, size and mode of the file."""
+
+    digest: bytes
+    size: tuple[int, int]
+    mode: str
+
+
+@dataclass
+class Census:
+    """What was found in a source, gathered image by image in their order."""
+
+    decoded: list[int] = field(default_factory=list)
+    digests: bytearray = field(default_factory=bytearray)
+    rejected: list[Refusal] = field(default_factory=list)
+    modes: Counter[str] = field(default_factory=Counter)
+    smallest: tuple[int, int] = (0, 0)
+    largest: tuple[int, int] = (0, 0)
+
+    def add(self, number: int, label: str, result: Decoded | str) -> None:
+        if isinstance(result, str):
+            self.rejected.append((label, result))
+            return
+        self.decoded.append(number)
+        self.digests += result.digest
+        self.modes[result.mode] += 1
+        self.smallest = min(self.smallest if math.prod(self.smallest) else result.size, result.size, key=math.prod)
+        self.largest = max(self.largest, result.size, key=math.prod)
+
+    def firsts(self) -> np.ndarray:
+        """For each decoded image the first one with the same pixels, both counted among the decoded: int64."""
+        digests = np.frombuffer(self.digests, np.uint64).reshape(len(self.decoded), -1)
+        order = np.argsort(digests[:, 0], kind="stable")
+        new = np.ones(len(order), bool)
+        new[1:] = (digests[order[1:]] != digests[order[:-1]]).any(1)
+        first = np.empty(len(order), np.int64)
+        first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
+        return first
+
+
+class Decoder:
+    """Decodes a range of a source's images and writes their rows into the pack's file."""
+
+    def __init__(self, source: Source, config: Config, path: Path):
+        self.source, self.config, self.path = source, config, path
+        self.shape = (config.resolution, config.resolution, config.channels)
+
+    def __call__(self, numbers: range) -> list[Decoded | str]:
+        """Each image's facts, or why it cannot be read; the row of such a one is zeros."""
+        rows = np.zeros((len(numbers), *self.shape), np.uint8)
+        results = [self.decode(number, row) for number, row in zip(numbers, rows, strict=True)]
+        with open(self.path, "r+b") as file:
+            file.seek(numbers.start * rows[0].nbytes)
+            file.write(rows.data)
+        return results
+
+    def decode(self, number: int, row: np.ndarray) -> Decoded | str:
+        options = self.config.data_options
+        try:
+            with self.source.open(number) as image:
+                width, height, mode = *image.size, image.mode
+                if width * height > options.max_megapixels * 1e6:
+                    return f"has {width}×{height} pixels, more than --data-options.max-megapixels allows"
+                row[:] = to_pixels(image, *self.shape[1:], options.fit, options.background)
+        except UserFault:
+            raise
+        except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, zlib.error, …
+            return reason(error)
+        return Decoded(row_digest(row), (width, height), mode)
+
+
+def row_digest(row: np.ndarray) -> bytes:
+    """SHA-256 of an image's pixels: 32 bytes."""
+    return hashlib.sha256(row.data).digest()
+
+
+def pack_images(source: Source, folder: Path, config: Config, facts: dict[str, Any]) -> dict[str, Any]:
+    """Decode every image of `source` into `folder`, under its lock. The index: `facts` and what was found. Raises
+    UsageError for too many bad files."""
+    began = time.perf_counter()
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    (unfinished / "images.bin").touch()
+    census = Census(rejected=list(source.refused))
+    for number, result in enumerate(decode_all(Decoder(source, config, unfinished / "images.bin"), len(source))):
+        census.add(number, source.label(number) if isinstance(result, str) else "", result)
+    write_table(unfinished / "rejected.csv", ("file", "reason"), census.rejected)
+    check_rejected(source, census, config, unfinished, folder.with_name(f"{folder.name}.rejected"))
+    first = census.firsts()
+    duplicate = first != np.arange(len(first))
+    kept = ~duplicate if config.data_options.drop_duplicates else np.ones(len(first), bool)
+    shape = (int(kept.sum()), config.resolution, config.resolution, config.channels)
+    close_gaps(unfinished / "images.bin", np.array(census.decoded)[kept], math.prod(shape[1:]))
+    whole = np.frombuffer(census.digests, np.uint8).reshape(len(first), -1)[kept].tobytes()
+    index = {**facts, "dtype": "uint8", "shape": shape, "source": source.name, "rejected": len(census.rejected),
+             "duplicates": int(duplicate.sum()), "smallest": census.smallest, "largest": census.largest,
+             "modes": dict(census.modes.most_common()), "seconds": round(time.perf_counter() - began, 2),
+             "sha256": hashlib.sha256(whole).hexdigest()}  # fmt: skip
+    (unfinished / "index.json").write_text(json.dumps(index, indent=1))
+    images = np.memmap(unfinished / "images.bin", np.uint8, "r", shape=shape)
+    write_picture(grid(images[evenly(len(images), LOOK)]), unfinished / "reals.png")
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.replace(folder)
+    say(summary(index, folder))
+    return index
+
+
+def summary(index: dict[str, Any], folder: Path) -> str:
+    """What was found, in a few lines."""
+    smallest, largest = ("×".join(map(str, index[name])) for name in ("smallest", "largest"))
+    modes = ", ".join(f"{mode} {count:,}" for mode, count in index["modes"].items())
+    dropped = " (dropped)" if index["drop_duplicates"] else ""
+    rejected = f"{index['rejected']:,} left out (see {folder}/rejected.csv)" if index["rejected"] else "none left out"
+    return (
+        f"Packed {index['shape'][0]:,} images of {index['source']} in {index['seconds']:.1f} s: {smallest} to {largest}"
+        f" pixels, {modes}; {rejected}, {index['duplicates']:,} exact duplicates{dropped}.\n"
+        f"A look at them: {folder}/reals.png"
+    )
+
+
+def check_rejected(source: Source, census: Census, config: Config, unfinished: Path, kept: Path) -> None:
+    """Refuse a source with too many bad files. Raises UsageError, and keeps the list of them in `kept`."""
+    rejected, total = census.rejected, len(source) + len(source.refused)
+    if census.decoded and len(rejected) <= config.data_options.max_rejected * total:
+        return
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir()
+    (unfinished / "rejected.csv").replace(kept / "rejected.csv")
+    shutil.rmtree(unfinished)
+    common = Counter(why for _, why in rejected).most_common(3)
+    reasons = ", ".join(f"{count} × {why!r}" for why, count in common)
+    raise UsageError(
+        f"{len(rejected)} of {total} images cannot be read: {reasons}; e.g. {rejected[0][0]}. All are listed in "
+        f"{kept}/rejected.csv. Mend or remove them, or raise --data-options.max-rejected."
+    )
+
+
+def write_table(path: Path, header: tuple[str, ...], rows: list[Refusal]) -> None:
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as table:
+        csv.writer(table).writerows([header, *rows])
+
+
+def close_gaps(path: Path, kept: np.ndarray, row_bytes: int) -> None:
+    """Move the rows `kept` (ascending) up to the front of the file and cut off the rest."""
+    with open(path, "r+b") as file:
+        for place, number in enumerate(kept.tolist()):
+            if place != number:
+                file.seek(number * row_bytes)
+                row = file.read(row_bytes)
+                file.seek(place * row_bytes)
+                file.write(row)
+        file.truncate(len(kept) * row_bytes)
+
+
+def decode_all(decoder: Decoder, count: int) -> Iterator[Decoded | str]:
+    """What `decoder` says of each of `count` images, in order. A few jobs are under way at any time."""
+    size = max(1, min(JOB_IMAGES, JOB_BYTES // math.prod(decoder.shape)))
+    jobs = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    workers = max(1, min(decoder.config.data_options.workers or available_cores(), len(jobs)))
+    waiting: deque[tuple[range, Future[list[Decoded | str]]]] = deque()
+    with (
+        quiet_pillow(),
+        pool(decoder, workers) as submit,
+        tqdm(total=count, desc=f"Packing {decoder.source.name}", unit="image", disable=None) as bar,
+    ):
+        for job in [*jobs, *[None] * 4 * workers]:
+            if job is not None:
+                waiting.append((job, submit(job)))
+            if waiting and (job is None or len(waiting) > 4 * workers):
+                numbers, future = waiting.popleft()
+                try:
+                    yield from future.result()
+                except BrokenExecutor:
+                    names = [decoder.source.label(number) for number in (numbers[0], numbers[-1])]
+                    raise RunError(
+                        f"a process that decodes images was killed while at {names[0]} … {names[1]} or soon after. If "
+                        "memory ran out, set --data-options.workers 1; otherwise look at those files."
+                    ) from None
+                bar.update(len(numbers))
+
+
+@contextlib.contextmanager
+def pool(decoder: Decoder, workers: int) -> Iterator[Callable[[range], Future[list[Decoded | str]]]]:
+    """How to have a range decoded: by forked processes, since small images keep Python's lock busy; by threads where
+    processes cannot be forked safely; by nobody else where one is enough."""
+    if workers == 1:
+        yield lambda numbers: done(decoder(numbers))
+        return
+    executor: ProcessPoolExecutor | ThreadPoolExecutor = ThreadPoolExecutor(workers)
+    act: Callable[[range], list[Decoded | str]] = decoder
+    if sys.platform == "linux":
+        executor = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), begin_worker, (decoder,))
+        act = decode_in_worker
+    try:
+        yield lambda numbers: executor.submit(act, numbers)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def done(results: list[Decoded | str]) -> Future[list[Decoded | str]]:
+    future: Future[list[Decoded | str]] = Future()
+    future.set_result(results)
+    return future
+
+
+in_worker: list[Decoder] = []
+"""In a forked process, what it was forked for: it is inherited, so nothing has to be sent."""
+
+
+def begin_worker(decoder: Decoder) -> None:
+    """Leave signals to the parent, and leave with it, even when it is killed."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    in_worker.append(decoder)
+    parent = os.getppid()
+
+    def leave_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def decode_in_worker(numbers: range) -> list[Decoded | str]:
+    return in_worker[0](numbers)
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Pillow's own limit on pixels and its warnings off: `Decoder` has a limit of its own, and lists what fails."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # also Python's, that a process with threads forks: these only decode
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def available_cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
