@@ -4,8 +4,8 @@
 
 Both run on every core, one after the other in each round. The bare loop knows where every image is and which mode it
 has; the packer finds them, checks them, hashes them, counts duplicates and writes them. Rates are of the whole command
-but for Python's start. Then: the rate at which a pack feeds
-training, and the memory that packing takes, for as many images and for 5 times as many.
+but for Python's start. Then: the rate at which a pack feeds training, and (on Linux) the memory that packing takes, for
+as many images and for 5 times as many.
 """
 
 import multiprocessing
@@ -32,10 +32,14 @@ SIDE = 64
 
 
 ALONE = """
-import resource, sys; from pathlib import Path; from gan.config import Config, DataOptions
+import sys; from pathlib import Path; from gan.config import Config, DataOptions
 from gan.data.pack import open_pack
+def at_its_highest():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far
+before = at_its_highest()
 open_pack(Config(data=sys.argv[1], data_options=DataOptions(cache=Path(sys.argv[2]))))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(at_its_highest() - before)
 """
 
 
@@ -132,11 +136,12 @@ def main(images: int = 20_000, rounds: int = 3) -> None:
         for count in (images, 5 * images):
             folder = Path(scratch, f"{count} images")
             write(folder, "PNG 64×64", count)
-            print(f"{count:,} images: {memory(folder, Path(scratch, 'cache')):.0f} MiB at its highest")
+            taken = memory(folder, Path(scratch, "cache"))
+            print(f"{count:,} images: {taken:.0f} MiB of memory over what Python and torch take")
 
 
 def memory(folder: Path, cache: Path) -> float:
-    """MiB that a process which packs the images holds at its highest, torch and all; workers share most of it."""
+    """MiB that a process takes to pack the images, at its highest, over what it had when all was imported."""
     shutil.rmtree(cache, ignore_errors=True)
     command = [sys.executable, "-c", ALONE, str(folder), str(cache)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / 1024
