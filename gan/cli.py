@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import threading
 from collections.abc import Callable
 
 import tyro
@@ -22,7 +23,7 @@ def guarded(command: Callable[[], None]) -> int:
         command()
     except UserFault as fault:
         if speaks(fault):
-            print(f"error: {' '.join(str(fault).split())}", file=sys.stderr, flush=True)
+            print(f"{fault.label}{' '.join(str(fault).split())}", file=sys.stderr, flush=True)
         return fault.exit_status
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr, flush=True)
@@ -45,7 +46,17 @@ def train(arguments: list[str]) -> int:
 
         train(config)
 
-    return guarded(run)
+    status = guarded(run)
+    leave_if_stuck(status)
+    return status
+
+
+def leave_if_stuck(status: int) -> None:
+    """End the process where a tracker's thread hangs: its library would wait for it once more on the way out."""
+    if any(thread.name == "tracker" for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def main() -> int:

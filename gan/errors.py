@@ -8,6 +8,7 @@ class UserFault(Exception):
     """A sentence that says what is wrong and what to do about it."""
 
     exit_status = 1
+    label = "error: "
     agreed = False
     """The same fault has been raised on every process, so the main one prints it."""
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from gan.networks.batchnorm import synchronise
 from gan.objectives import LOSSES
 from gan.optimizers import OPTIMIZERS, learning_rate
 from gan.player import Player
+from gan.preemption import Preempted, Preemption
 from gan.processes import check_agreement, check_batch, from_main, precision, start_processes, together
 from gan.randomness import initialise, latents, uniform
 from gan.run_folder import RunFolder
@@ -57,8 +59,10 @@ def train(config: Config) -> None:
         try:
             with plain_faults(config, accelerator, watchdog):
                 trainer.run(watchdog)
+        except Preempted:
+            raise
         except BaseException as error:
-            trainer.record_failure(str(error) or type(error).__name__, preempted=isinstance(error, KeyboardInterrupt))
+            trainer.record_failure(str(error) or type(error).__name__)
             raise
         finally:
             if lock is not None:
@@ -121,7 +125,7 @@ class Trainer:
         self.background = background_of(config, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
         self.source: Checkpoint | None = None  # what --init-from names, on the main process
-        self.iteration = self.resume()
+        self.saved_at = self.iteration = self.resume()
 
     def build_players(self) -> None:
         """G, D and what updates them, and the average of G. Bare networks are self.G and self.D."""
@@ -154,16 +158,30 @@ class Trainer:
         self.announce(recorder)
         watchdog.progress()
         try:
-            while self.iteration < self.total:
-                recorder.add(self.iterate(self.iteration))
-                self.iteration += 1
-                watchdog.progress()
-                self.record(recorder, watchdog)
+            with Preemption(self.accelerator) as preemption:
+                while self.iteration < self.total and not preemption.due():
+                    recorder.add(self.iterate(self.iteration))
+                    self.iteration += 1
+                    watchdog.progress()
+                    self.record(recorder, watchdog)
+                if preemption.signal:
+                    watchdog.stop()  # the store it looks into may go with the launcher
+                    self.yield_to(preemption.signal)
             self.accelerator.wait_for_everyone()
             watchdog.stop()  # the others may leave now; what follows is the main process' alone
         finally:
             recorder.close()
+        if preemption.signal:
+            raise Preempted(f"Stopped by {Signals(preemption.signal).name}; saved at iteration {self.iteration} of "
+                            f"{self.total}. The same command goes on from there.")  # fmt: skip
         self.conclude()
+
+    def yield_to(self, number: int) -> None:
+        """Save, and leave word that the run was told to stop by this signal."""
+        if self.saved_at != self.iteration:
+            self.save()
+        if self.accelerator.is_main_process:
+            self.folder.write_status("preempted", self.iteration, reason=Signals(number).name)
 
     def record(self, recorder: Recorder, watchdog: Watchdog) -> None:
         """Save, log and draw, each when it is due."""
@@ -270,6 +288,7 @@ class Trainer:
 
     def save(self) -> None:
         """A checkpoint of everything that cannot be computed from (config, seed)."""
+        self.saved_at = self.iteration
         if not self.accelerator.is_main_process:
             return
         tensors = {
@@ -376,10 +395,10 @@ class Trainer:
             for key in ("scale", "skipped")
         }
 
-    def record_failure(self, reason: str, preempted: bool = False) -> None:
+    def record_failure(self, reason: str) -> None:
         """Leave in status.json why the run stopped before its end."""
         if self.accelerator.is_main_process:
-            self.folder.write_status("preempted" if preempted else "failed", self.iteration, reason=reason)
+            self.folder.write_status("failed", self.iteration, reason=reason)
             last = next((path.name for path in checkpoint.listed(self.folder.checkpoints)), "the beginning")
             say(f"Stopped at iteration {self.iteration}; the same command goes on from {last}.")
 

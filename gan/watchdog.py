@@ -72,8 +72,8 @@ class Watchdog(threading.Thread):
     def run(self) -> None:
         try:
             self.watch()
-        except RuntimeError as error:  # of the store: it is gone, and the machine that held it
-            if not self.stopped.is_set():
+        except RuntimeError as error:  # of the store: it is gone, and the machine or the launcher that held it
+            if not self.stopped.wait(2 * self.period_s):  # a launcher's death stops the run in good order
                 self.end(f"process 0, which all others report to, cannot be reached ({type(error).__name__})")
 
     def watch(self) -> None:

@@ -97,7 +97,7 @@ def test_a_run_equals_the_same_run_by_hand(loss: str, config: Config) -> None:
     z = torch.from_numpy(draws("samples", 0).standard_normal((64, 5)))
     with torch.no_grad():
         images = expected.average.eval()(z)[0]
-    tiles = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).reshape(8, 8, 16, 16, 3)
+    tiles = ((images.float() + 1) * 127.5).round().byte().permute(0, 2, 3, 1).reshape(8, 8, 16, 16, 3)
     with Image.open(run / "samples" / f"iteration-{ITERATIONS:08d}.png") as grid:
         assert (np.asarray(grid) == tiles.transpose(1, 2).reshape(128, 128, 3).numpy()).all()
     one = np.random.default_rng((3, zlib.crc32(b"sample"), 1)).standard_normal((1, 5))

@@ -1,8 +1,11 @@
 """Weights & Biases through Accelerate. A tracker is a guest: whatever goes wrong with it, training goes on."""
 
+import contextlib
 import os
+import queue
 import secrets
 import shlex
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,35 @@ from PIL import Image
 from gan.config import Config, trajectory
 from gan.telemetry.console import say
 
+ROOM = 1000
+"""Calls that may wait for the tracker; when it hangs, what comes after them is not sent."""
+PATIENCE_S = 15
+"""How long the end of a run waits for the tracker. Less than the 30 s that a launcher leaves a process."""
+
 
 class Tracker:
-    """Logs to W&B on the main process, one W&B run per run folder. `mode` is online, offline or disabled."""
+    """Logs to W&B on the main process, one W&B run per run folder. `mode` is online, offline or disabled.
+
+    After the start, a thread of its own talks to W&B, so training never waits for it.
+    """
 
     def __init__(self, accelerator: Accelerator, config: Config, run_folder: Path):
         self.accelerator, self.folder = accelerator, run_folder
         self.mode = wandb_mode(config.track.wandb) if accelerator.is_main_process else "disabled"
         self.attempt(lambda: self.start(config))
+        self.calls: queue.Queue[Callable[[], None] | None] = queue.Queue(ROOM)
+        self.thread = threading.Thread(target=self.work, name="tracker", daemon=True)
+        if self.mode != "disabled":
+            self.thread.start()
+
+    def work(self) -> None:
+        while (call := self.calls.get()) is not None:
+            self.attempt(call)
+
+    def send(self, call: Callable[[], None] | None) -> None:
+        """Have the thread do it; None ends the thread."""
+        with contextlib.suppress(queue.Full):
+            self.calls.put_nowait(call)
 
     def start(self, config: Config) -> None:
         """Open the W&B run; when the server does not answer, open it offline and say so."""
@@ -61,13 +85,20 @@ class Tracker:
 
     def log(self, values: dict[str, float]) -> None:
         """Values must hold "images", the x-axis of every curve."""
-        self.attempt(lambda: self.run.log(values))
+        self.send(lambda: self.run.log(values))
 
     def log_picture(self, name: str, picture: Image.Image, images: int) -> None:
-        self.attempt(lambda: self.run.log({name: wandb.Image(picture), "images": images}))
+        self.send(lambda: self.run.log({name: wandb.Image(picture), "images": images}))
 
     def finish(self) -> None:
-        self.attempt(lambda: self.run.finish())
+        """End the tracker's run; wait no longer than PATIENCE_S for it."""
+        if not self.thread.is_alive():
+            return
+        self.send(lambda: self.run.finish())
+        self.send(None)
+        self.thread.join(PATIENCE_S)
+        if self.thread.is_alive():
+            say("W&B does not answer, so it was left behind; log.jsonl has it all.")
 
     def where(self) -> str | None:
         """One line for the user: the run's address, or how to send it later."""

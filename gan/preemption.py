@@ -1,0 +1,89 @@
+"""A run that is told to stop finishes its iteration, saves and leaves; all of its processes after the same iteration.
+
+SIGTERM, SIGUSR1, SIGUSR2 and SIGINT (Ctrl-C) ask for it. One process having got the signal is enough.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections import deque
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, distributed
+
+from gan.errors import UserFault
+
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT") if hasattr(signal, name)]
+LAUNCHERS = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"}
+"""Environment variables by which accelerate launch and torchrun are known."""
+PARENT_DEATH_SIGNAL = 1  # Linux: prctl(PR_SET_PDEATHSIG, …)
+LAG = 4
+"""Iterations after which a GPU's answer is read: long since there, so nobody waits for it."""
+
+
+class Preempted(UserFault):
+    """The run was told to stop and has saved: exit status 75, "try again" in sysexits.h."""
+
+    exit_status = 75
+    label = ""
+    agreed = True
+
+
+class Preemption:
+    """Inside `with`, the signals only leave a note, which `due` passes on. A second Ctrl-C ends the process at once."""
+
+    def __init__(self, accelerator: Accelerator):
+        self.processes, self.device = accelerator.num_processes, accelerator.device
+        self.noted, self.noted_at = 0, 0.0
+        self.signal = 0
+        """The signal for which the run stops, once that is settled."""
+        self.waiting: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
+
+    def __enter__(self) -> "Preemption":
+        self.former: dict[int, Any] = {number: signal.signal(number, self.note) for number in SIGNALS}
+        if sys.platform == "linux" and LAUNCHERS & os.environ.keys():
+            # a launcher that dies of a signal it does not pass on would leave its processes behind, training
+            ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.former.items():
+            signal.signal(number, handler)
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if number == signal.SIGINT and self.noted and now - self.noted_at > 1:  # torchrun repeats the first at once
+            os.write(2, b"Stopped at once; the newest checkpoint is as it was.\n")
+            os._exit(128 + signal.SIGINT)
+        if not self.noted:
+            self.noted, self.noted_at = number, now
+
+    def due(self) -> bool:
+        """Whether to stop now. Every process calls it once per iteration, and all get the same answer."""
+        if self.processes == 1:
+            self.signal = self.noted
+            return bool(self.signal)
+        flag = torch.full((), self.noted, dtype=torch.int32, device=self.device)
+        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+        self.waiting.append(on_its_way(flag))
+        if len(self.waiting) > (LAG if self.device.type == "cuda" else 0):
+            answer, arrived = self.waiting.popleft()
+            if arrived is not None:
+                arrived.synchronize()
+            self.signal = int(answer)
+        return bool(self.signal)
+
+
+def on_its_way(flag: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """A copy of `flag` on the host, and what says that it has arrived."""
+    if flag.device.type != "cuda":
+        return flag, None
+    answer = torch.empty((), dtype=flag.dtype, pin_memory=True).copy_(flag, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return answer, arrived

@@ -1,0 +1,75 @@
+"""Told to stop, a run finishes its iteration, saves, says so, and leaves no process behind."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import assert_same_weights, checkpoint_of, train, with_processes
+from tests.faults.jobs import Job, gone, name_of, seconds_until, status_of
+
+ENDLESS = ("--iterations", 1_000_000, "--checkpoint.every", 1_000_000, "--log-every", 5, "--sample-every", 1_000_000)
+
+
+def stopped(job: Job, number: int, target: int | None = None) -> int:
+    """Send the signal, to `target` or what was started; check what is left; the iteration that was saved."""
+    workers = job.wait_for_iteration(5).workers()
+    os.kill(target if target is not None else job.process.pid, number)
+    took = seconds_until(lambda: status_of(job.run)["state"] != "running")
+    code, said = job.end()
+    status = status_of(job.run)
+    print(f"\n{job.starter}, {name_of(number)}: {took:.2f} s from the signal to the checkpoint and status.json")
+    assert status["state"] == "preempted", said
+    assert took < 5
+    assert seconds_until(lambda: gone(workers)) < 20
+    saved = checkpoint_of(job.run, status["iteration"])
+    assert saved.state["iteration"] == status["iteration"] >= 5
+    if job.starter == "python":
+        assert code == 75
+        assert status["reason"] == name_of(number)
+        assert f"Stopped by {name_of(number)}; saved at iteration {status['iteration']}" in said
+        assert "error" not in said
+    else:
+        assert code != 0
+    return int(status["iteration"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT], ids=name_of)
+def test_one_process(number: int, images: Path, tmp_path: Path) -> None:
+    stopped(Job("python", tmp_path / "run", "--data", images, *ENDLESS), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=name_of)
+@pytest.mark.parametrize("starter", ["accelerate launch", "two processes", "torchrun"])
+def test_a_launcher(starter: str, number: int, images: Path, tmp_path: Path) -> None:
+    """Whether it passes the signal on, or just dies of it."""
+    stopped(Job(starter, tmp_path / "run", "--data", images, *ENDLESS), number)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_of_two_processes_is_told_and_the_run_goes_on_as_if_it_had_not_been(
+    rank: int, images: Path, tmp_path: Path
+) -> None:
+    job = Job("two processes", tmp_path / "run", "--data", images, *ENDLESS).wait_for_iteration(1)
+    done = stopped(job, signal.SIGUSR1, job.workers()[rank].pid)
+    words = ("--data", images, "--iterations", done + 4, "--log-every", 5)
+    train(*words, "--out", tmp_path / "run", launcher=with_processes(2))
+    train(*words, "--out", tmp_path / "straight", launcher=with_processes(2))
+    assert_same_weights(checkpoint_of(tmp_path / "run", done + 4), checkpoint_of(tmp_path / "straight", done + 4))
+
+
+def test_a_second_ctrl_c_stops_at_once(images: Path, tmp_path: Path) -> None:
+    """Here the first one cannot be obeyed: the process is stuck in a save to a pipe that nobody reads."""
+    job = Job("python", tmp_path / "run", "--data", images, *ENDLESS)
+    job.wait_for_iteration(5)
+    (tmp_path / "run" / ".status.json").unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "run" / ".status.json")
+    job.process.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    assert job.process.poll() is None
+    job.process.send_signal(signal.SIGINT)
+    code, said = job.end(10)
+    assert code == 130
+    assert "Stopped at once" in said
