@@ -187,6 +187,8 @@ class CheckpointConfig:
     """Iterations between checkpoints; one more is saved at the end."""
     keep: int = 3
     """How many of the newest checkpoints stay; at least 2."""
+    max_failures: int = 3
+    """Checkpoints in a row that may fail, on a full disk say, before the run stops."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,10 @@ class Config:
     """A run folder whose weights this run begins with, of whatever images, channels and resolution."""
     resume: str = "auto"
     """auto goes on from the newest intact checkpoint in the run folder, never starts anew, or a checkpoint's folder."""
+    resume_changed: bool = False
+    """Go on from a checkpoint although settings have changed that decide the run's path; never of the networks."""
+    max_skipped: int = 25
+    """Stop after so many updates of a player in a row that were skipped because a gradient was not finite."""
     log_every: int = 50
     """Iterations between log entries."""
     sample_every: int = 500
@@ -259,9 +265,10 @@ class Config:
 
 LENGTHS = ("epochs", "kimg", "iterations")
 FREE = {
-    *("recipe", "data", "out", "resume", "log-every", "sample-every", "samples", *LENGTHS, "checkpoint", "track"),
+    *("recipe", "data", "out", "resume", "resume-changed", *LENGTHS, "checkpoint", "track"),
+    *("max-skipped", "log-every", "sample-every", "samples", "distributed.timeout"),
     *("data-options.max-rejected", "data-options.workers", "data-options.cache", "data-options.resident"),
-    *("data-options.max-megapixels", "data-options.drop-duplicates", "distributed.timeout"),
+    *("data-options.max-megapixels", "data-options.drop-duplicates"),
 }
 """Settings and groups that may change between a stop and a resume: they decide what is recorded and how
 long the run is, not the path it takes. (What the images are is compared by the pack's content, not by its place.)"""
@@ -278,6 +285,8 @@ LEAST = {
         "sample-every": 1,
         "checkpoint.every": 1,
         "checkpoint.keep": 2,
+        "checkpoint.max-failures": 1,
+        "max-skipped": 1,
     },
     **{"model.z-dim": 1, "model.width": 1, "model.dropout": 0, "model.injection": POSITIVE},
     **{"model.norm-momentum": POSITIVE, "samples": 1},

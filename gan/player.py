@@ -24,39 +24,68 @@ class Player:
         self.accelerator, self.module, self.optimizer, self.scale = accelerator, module, optimizer, scale
         self.step = accelerator.prepare(step)
         self.scaler = GradScaler(accelerator.device.type, enabled=precision(accelerator) == "fp16")
-        self.skipped = torch.zeros((), dtype=torch.int64, device=accelerator.device)
+        zero = torch.zeros((), dtype=torch.int64, device=accelerator.device)
+        self.skipped, self.in_a_row, self.bad = zero, zero.clone(), zero.bool()
+        """Updates skipped so far; those skipped since the last that was not; whether the last one was."""
 
     def part(self, number: int, parts: int) -> AbstractContextManager:
         """Around forward and backward of one part of the batch: gradients travel with the last part only."""
         return nullcontext() if number == parts - 1 else self.accelerator.no_sync(self.step)
 
     def backward(self, loss: Tensor) -> None:
-        """`loss` is a mean over the batch; `scale` makes a sum of it."""
-        self.scaler.scale(self.scale * loss).backward()
+        """`loss` is a mean over the batch; `scale` makes a sum of it. A loss that is not finite spoils every gradient,
+        on all processes, so that each of them skips the update."""
+        spoilt = torch.where(loss.detach().isfinite(), 1.0, float("nan"))
+        self.scaler.scale(self.scale * spoilt * loss).backward()
 
     def set_learning_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
     def update(self) -> None:
-        """One optimizer step, unless fp16 gradients have overflowed. Nothing is read from the device, except by PyTorch
-        for RMSprop in fp16."""
+        """One optimizer step, unless a gradient is not finite. Nothing is read from the device, except by PyTorch for
+        RMSprop in fp16."""
         if not self.scaler.is_enabled():
-            self.optimizer.step()
+            self.bad = ~torch.stack(torch._foreach_norm(self.gradients())).sum().isfinite()
+            self.step_unless_bad()
         else:
             scale = self.scaler.scale(torch.ones_like(self.skipped))  # the way to see the scale without waiting for it
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            self.skipped += self.scaler.scale(torch.ones_like(self.skipped)) < scale
+            self.bad = self.scaler.scale(torch.ones_like(self.skipped)) < scale
+        self.skipped += self.bad
+        self.in_a_row.add_(1).mul_(self.bad)
         self.optimizer.zero_grad()
 
+    def gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
+
+    @torch.no_grad()
+    def step_unless_bad(self) -> None:
+        if getattr(self.optimizer, "_step_supports_amp_scaling", False):  # fused: the kernel itself looks at the flag
+            self.optimizer.found_inf = self.bad.float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+            return
+        for gradient in self.gradients():
+            gradient.copy_(torch.where(self.bad, 0, gradient))
+        values = [value for state in self.optimizer.state.values() for value in state.values()]
+        kept = [value.clone() for value in values]
+        self.optimizer.step()
+        keep_if(self.bad, values, kept)
+
     def state(self) -> dict[str, Any]:
-        """The loss scaler's state and the updates skipped so far; nothing without fp16. Reads the device."""
-        if not self.scaler.is_enabled():
-            return {}
-        return {**self.scaler.state_dict(), "skipped": int(self.skipped)}
+        """The loss scaler's state, if there is one, and the updates skipped. Reads the device."""
+        return {**self.scaler.state_dict(), "skipped": int(self.skipped), "in_a_row": int(self.in_a_row)}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        self.skipped.fill_(state.pop("skipped"))
+        self.in_a_row.fill_(state.pop("in_a_row"))
         if self.scaler.is_enabled():
-            self.skipped.fill_(state.pop("skipped"))
             self.scaler.load_state_dict(state)
+
+
+@torch.no_grad()
+def keep_if(bad: Tensor, values: list[Tensor], kept: list[Tensor]) -> None:
+    """Where the 0-d boolean `bad` is true, put the kept values back."""
+    for value, former in zip(values, kept, strict=True):
+        value.copy_(torch.where(bad, former, value))

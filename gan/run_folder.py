@@ -5,6 +5,7 @@ import itertools
 import json
 import platform
 import subprocess
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,16 @@ class RunFolder:
 
     def write_status(self, state: str, iteration: int, **details: Any) -> None:
         """`state` is running, preempted, finished or failed. Replaced in one step: a reader never sees half of it."""
-        fresh = self.path / ".status.json"
-        fresh.write_text(json.dumps({"state": state, "iteration": iteration, **details}))
-        fresh.replace(self.status)
+
+        def write() -> None:
+            fresh = self.path / ".status.json"
+            try:
+                fresh.write_text(json.dumps({"state": state, "iteration": iteration, **details}))
+                fresh.replace(self.status)
+            except OSError:  # a full disk: a word or two may still fit where the old ones are
+                self.status.write_text(json.dumps({"state": state, "iteration": iteration}))
+
+        attempt(write, str(self.status))
 
     def rewind_log(self, iteration: int) -> None:
         """Drop log lines past `iteration`: they are about to be written again."""
@@ -95,6 +103,14 @@ class RunFolder:
         fresh = self.path / ".log.jsonl"
         fresh.write_text("".join(kept))
         fresh.replace(self.log)
+
+
+def attempt(write: Callable[[], None], what: str) -> None:
+    """Write something that training can do without. When the disk refuses, say so."""
+    try:
+        write()
+    except OSError as error:
+        say(f"Warning: {what} could not be written ({error.strerror or error}); training goes on.")
 
 
 def environment() -> dict[str, Any]:

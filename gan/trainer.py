@@ -22,13 +22,13 @@ from gan.config import Config, images_per_iteration, trajectory
 from gan.data.batches import Batches, is_resident, pyramid, to_device
 from gan.data.pack import Pack, open_pack
 from gan.ema import update_ema
-from gan.errors import ProcessError, UsageError
+from gan.errors import ProcessError, RunError, UsageError
 from gan.memory import advice, is_out_of_memory
 from gan.networks import NETWORKS, Images
 from gan.networks.batchnorm import synchronise
 from gan.objectives import LOSSES
 from gan.optimizers import OPTIMIZERS, learning_rate
-from gan.player import Player
+from gan.player import Player, keep_if
 from gan.preemption import Preempted, Preemption
 from gan.processes import check_agreement, check_batch, from_main, precision, start_processes, together
 from gan.randomness import initialise, latents, uniform
@@ -125,6 +125,7 @@ class Trainer:
         self.background = background_of(config, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
         self.source: Checkpoint | None = None  # what --init-from names, on the main process
+        self.failed_saves, self.ending = 0, False
         self.saved_at = self.iteration = self.resume()
 
     def build_players(self) -> None:
@@ -178,6 +179,7 @@ class Trainer:
 
     def yield_to(self, number: int) -> None:
         """Save, and leave word that the run was told to stop by this signal."""
+        self.ending = True
         if self.saved_at != self.iteration:
             self.save()
         if self.accelerator.is_main_process:
@@ -185,8 +187,10 @@ class Trainer:
 
     def record(self, recorder: Recorder, watchdog: Watchdog) -> None:
         """Save, log and draw, each when it is due."""
+        self.ending = self.iteration == self.total
         for every, act in (
             (self.config.checkpoint.every, self.save),
+            (self.config.log_every, self.check_progress),
             (self.config.log_every, lambda: recorder.log(self.iteration, self.amp())),
             (self.config.sample_every, lambda: self.picture(recorder)),
         ):
@@ -202,13 +206,17 @@ class Trainer:
         # Where both updates have the same latents, G's one forward serves both. Not in parts: kept with what their
         # gradients need, the images of all parts would fill the memory
         shared = objective.shared_latents and objective.n_critic == self.config.accumulation == 1
+        buffers = [buffer for module in (self.G, self.D) for buffer in module.buffers()]
+        kept, bad = [buffer.clone() for buffer in buffers], torch.zeros((), dtype=torch.bool, device=self.device)
         for update in range(first, first + objective.n_critic):
             z = self.draw_latents("latents", update)
             fake = self.player_g.step(z[0]) if shared else None
             statistics = self.update_d(update, z, fake)
+            bad = bad | self.player_d.bad
         if not objective.shared_latents:
             z = self.draw_latents("latents for g", iteration)
         statistics |= self.update_g(update, z, fake)
+        keep_if(bad | self.player_g.bad, buffers, kept)  # BatchNorm's statistics may hold what spoilt the gradients
         update_ema(self.G_ema, self.G, self.config.ema.decay, iteration)
         return statistics
 
@@ -287,10 +295,30 @@ class Trainer:
             recorder.picture(f"iteration-{self.iteration:08d}{coarser}", image, self.iteration)
 
     def save(self) -> None:
-        """A checkpoint of everything that cannot be computed from (config, seed)."""
+        """A checkpoint, by the main process. One that cannot be written is told and done without, unless it is the last
+        of the run or one of many. A collective; raises RunError."""
         self.saved_at = self.iteration
-        if not self.accelerator.is_main_process:
-            return
+        together(self.accelerator, self.try_to_save if self.accelerator.is_main_process else lambda: None)
+
+    def try_to_save(self) -> None:
+        folder, options = self.folder.checkpoints, self.config.checkpoint
+        try:
+            checkpoint.save(folder, self.iteration, *self.contents(), options.keep)
+            self.failed_saves = 0
+        except OSError as error:
+            self.failed_saves += 1
+            last = next((path.name for path in checkpoint.listed(folder)), None)
+            fault = (
+                f"the checkpoint at iteration {self.iteration} could not be saved ({error.strerror or error}); "
+                f"{f'the last good one is {last}' if last else 'there is none yet'}."
+            )
+            if self.ending or self.failed_saves >= options.max_failures:
+                raise RunError(f"{fault} Make room; the same command then goes on from there.") from None
+            say(f"Warning: {fault} Training goes on ({self.failed_saves} of at most {options.max_failures} in a row).")
+
+    def contents(self) -> tuple[checkpoint.TensorGroups, dict[str, Any]]:
+        """Everything that cannot be computed from (config, seed). Raises RunError when some of it is not finite, so
+        that no such state ever takes a good one's place."""
         tensors = {
             "generator": self.G.state_dict(),
             "generator_ema": self.G_ema.state_dict(),
@@ -298,8 +326,35 @@ class Trainer:
             "optimizer_g": checkpoint.optimizer_tensors(self.player_g.optimizer, self.G),
             "optimizer_d": checkpoint.optimizer_tensors(self.player_d.optimizer, self.D),
         }
+        for group, values in tensors.items():
+            if not torch.stack([value.isfinite().all() for value in values.values()]).all():
+                letter = "d" if group in ("discriminator", "optimizer_d") else "g"
+                raise RunError(f"{group} holds values that are not finite at iteration {self.iteration}, and was not "
+                               f"saved. {self.remedy(letter)}")  # fmt: skip
         state = {"trajectory": self.identity(), "amp_g": self.player_g.state(), "amp_d": self.player_d.state()}
-        checkpoint.save(self.folder.checkpoints, self.iteration, tensors, state, self.config.checkpoint.keep)
+        return tensors, state
+
+    def check_progress(self) -> None:
+        """Stop when a player has skipped too many updates in a row. Every process finds the same; raises RunError."""
+        for letter, player in (("d", self.player_d), ("g", self.player_g)):
+            row = int(player.in_a_row)
+            if row < self.config.max_skipped:
+                continue
+            since = self.iteration - row // (self.config.objective.n_critic if letter == "d" else 1)
+            fault = RunError(f"{letter.upper()}'s gradients have not been finite since iteration {since}: its last "
+                             f"{row} updates were skipped. {self.remedy(letter)}")  # fmt: skip
+            fault.agreed = True
+            raise fault
+
+    def remedy(self, letter: str) -> str:
+        """What may help a player that has diverged."""
+        options = self.config.optim_d if letter == "d" else self.config.optim_g
+        mixed = precision(self.accelerator)
+        less = " or --mixed_precision no" if mixed != "no" else ""
+        return (
+            f"Precision {self.config.dtype if mixed == 'no' else mixed}, learning rate {options.lr}; go on from the "
+            f"newest checkpoint with a lower --optim-{letter}.lr and --resume-changed True{less}."
+        )
 
     def resume(self) -> int:
         """Load what `--resume` asks for; the number of iterations already done. The main process reads the disk."""
@@ -361,10 +416,13 @@ class Trainer:
         changed = [name for name in now if now[name] != then.get(name)]
         words = {"images": "other images", "mixed precision": f"mixed precision {then.get('mixed precision')}",
                  "processes": f"{then.get('processes')} process(es) that each have their own BatchNorm"}  # fmt: skip
-        if changed:
+        if changed and self.config.resume_changed and not any(fixed(name) for name in changed):
+            say(f"Going on although this has changed: {', '.join(changed)}.")
+        elif changed:
             what = ", ".join(words.get(name, f"--{name} {then.get(name)}") for name in changed)
             raise UsageError(
-                f"{found.path} was made with {what}. Use the same settings again, or another run folder with --out."
+                f"{found.path} was made with {what}. Use the same settings again, or another run folder with --out; or "
+                "go on regardless with --resume-changed True, where networks and optimizers stay what they are."
             )
         if self.config.resume != "auto" and found.state["iteration"] >= self.total:
             raise UsageError(f"{found.path} is already as long as this run, {self.total} iterations; ask for more.")
@@ -386,13 +444,13 @@ class Trainer:
         recorder.picture("reals", self.images[evenly(len(self.images), self.config.samples)], self.iteration)
 
     def amp(self) -> dict[str, float]:
-        """In fp16, the loss scale of each player and its skipped updates since the run began. Reads the device."""
+        """Each player's skipped updates since the run began and, in fp16, its loss scale. Reads the device."""
         states = {"d": self.player_d.state(), "g": self.player_g.state()}
         return {
             f"amp/{key}_{letter}": state[key]
             for letter, state in states.items()
-            if state
             for key in ("scale", "skipped")
+            if key in state
         }
 
     def record_failure(self, reason: str) -> None:
@@ -413,6 +471,11 @@ class Trainer:
             say("Next, your own images: accelerate launch train.py --data FOLDER_OR_ZIP")
         else:
             say(f"Next, more samples: gan sample {shlex.quote(str(self.folder.path))} --out samples.png")
+
+
+def fixed(setting: str) -> bool:
+    """Whether a checkpoint fits no run in which this differs, whatever the user wishes."""
+    return setting in ("resolution", "channels", "dtype") or setting.startswith("model.") or setting.endswith(".method")
 
 
 def open_checkpoint(path: Path, flag: str) -> Checkpoint:

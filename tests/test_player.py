@@ -11,6 +11,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from gan.config import Config, ObjectiveConfig
 from gan.data.pack import open_pack
+from gan.errors import RunError
 from gan.run_folder import RunFolder
 from gan.trainer import Trainer
 from gan.watchdog import Watchdog
@@ -45,7 +46,7 @@ def test_a_scale_that_is_a_power_of_two_changes_no_bit(accumulation: int, penalt
         scaled.iterate(iteration)
     for one, two in zip(weights(plain), weights(scaled), strict=True):
         assert one.equal(two)
-    assert plain.amp() == {}
+    assert plain.amp() == {"amp/skipped_d": 0, "amp/skipped_g": 0}
     assert scaled.amp() == {"amp/scale_d": SCALE, "amp/skipped_d": 0, "amp/scale_g": SCALE, "amp/skipped_g": 0}
 
 
@@ -104,3 +105,98 @@ def test_each_player_has_its_scaler_and_a_fused_optimizer(config: Config) -> Non
     assert players[0].scaler is not players[1].scaler
     assert all(player.optimizer.defaults["fused"] for player in players)
     assert not build(config, "other", "bf16").player_d.scaler.is_enabled()
+
+
+def state_of(trainer: Trainer, letter: str) -> list[torch.Tensor]:
+    """A player's weights and its optimizer's memory, copied."""
+    player = {"d": trainer.player_d, "g": trainer.player_g}[letter]
+    memory = [value for state in player.optimizer.state.values() for value in state.values()]
+    return [value.detach().clone() for value in (*player.module.parameters(), *memory)]
+
+
+def statistics_of(trainer: Trainer) -> list[torch.Tensor]:
+    return [buffer.clone() for module in (trainer.G, trainer.D) for buffer in module.buffers()]
+
+
+@pytest.mark.parametrize("method", ["adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("loser", ["d", "g"])
+@pytest.mark.parametrize("first", [True, False], ids=["in the first iteration", "later"])
+def test_a_gradient_that_is_not_finite_skips_the_update(first: bool, loser: str, method: str, config: Config) -> None:
+    """Nothing of it stays: not in the weights, the optimizer's memory, BatchNorm's statistics or the average."""
+    optimizer = replace(config.optim_g, method=method, weight_decay=0.1 if method == "adamw" else 0)
+    trainer = build(replace(config, optim_d=optimizer, optim_g=optimizer), "run", "no")
+    if not first:
+        trainer.iterate(0)
+    before = {letter: state_of(trainer, letter) for letter in "dg"}
+    statistics = statistics_of(trainer)
+    module = {"d": trainer.D, "g": trainer.G}[loser]
+    hook = next(iter(module.parameters())).register_hook(lambda gradient: gradient * float("nan"))
+    trainer.iterate(1)
+    hook.remove()
+    other = "g" if loser == "d" else "d"
+    after = state_of(trainer, loser)[: len(before[loser])] if not first else state_of(trainer, loser)
+    weights_only = len(list(module.parameters()))
+    for one, two in zip(before[loser], after, strict=False):
+        assert one.equal(two)
+    if first:
+        assert all((value == 0).all() for value in after[weights_only:] if value.numel() > 1)
+    assert any(not one.equal(two) for one, two in zip(before[other], state_of(trainer, other), strict=False))
+    assert all(one.equal(two) for one, two in zip(statistics, statistics_of(trainer), strict=True))
+    assert trainer.amp() == {"amp/skipped_d": int(loser == "d"), "amp/skipped_g": int(loser == "g")}
+    trainer.iterate(2)
+    assert all(value.isfinite().all() for value in weights(trainer))
+    assert any(not one.equal(two) for one, two in zip(before[loser], state_of(trainer, loser), strict=False))
+    assert int(trainer.player_d.in_a_row) == int(trainer.player_g.in_a_row) == 0
+
+
+def test_activations_that_overflow_leave_no_trace(config: Config) -> None:
+    """An image of infinities goes through every BatchNorm of D."""
+    trainer = build(config, "run", "no")
+    trainer.iterate(0)
+    statistics = statistics_of(trainer)
+    at = trainer.batches.at
+    trainer.batches.at = lambda position: at(position) * float("inf")  # type: ignore[method-assign]
+    trainer.iterate(1)
+    trainer.batches.at = at  # type: ignore[method-assign]
+    assert all(value.isfinite().all() for value in weights(trainer))
+    assert all(one.equal(two) for one, two in zip(statistics, statistics_of(trainer), strict=True))
+    assert trainer.amp()["amp/skipped_d"] == 1
+
+
+def test_a_loss_that_is_not_finite_is_enough(config: Config) -> None:
+    """Although its gradient is 1 everywhere."""
+    player = build(config, "run", "no").player_d
+    before = [parameter.clone() for parameter in player.module.parameters()]
+    player.backward(torch.stack([parameter.sum() for parameter in player.module.parameters()]).sum() + float("inf"))
+    player.update()
+    assert int(player.skipped) == 1
+    assert all(one.equal(two) for one, two in zip(before, player.module.parameters(), strict=True))
+
+
+def test_many_skipped_updates_in_a_row_end_the_run_with_a_diagnosis(config: Config) -> None:
+    trainer = build(replace(config, max_skipped=3, objective=ObjectiveConfig(n_critic=2)), "run", "no")
+    trainer.iterate(0)
+    trainer.iteration = 1
+    trainer.save()
+    next(iter(trainer.G.parameters())).register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(RunError) as fault:
+        trainer.run(Watchdog(trainer.accelerator, limit_s=60))
+    assert "G's gradients have not been finite since iteration 1: its last 3 updates were skipped" in str(fault.value)
+    assert "Precision float32, learning rate 0.001" in str(fault.value)
+    assert "--optim-g.lr" in str(fault.value)
+    lines = [json.loads(line) for line in trainer.folder.log.read_text().splitlines()]
+    assert [line["amp/skipped_g"] for line in lines] == [1, 2]  # and not a third, which would have been the last word
+
+
+def test_a_state_that_is_not_finite_never_becomes_a_checkpoint(config: Config) -> None:
+    trainer = build(config, "run", "no")
+    trainer.iterate(0)
+    trainer.save()
+    with torch.no_grad():
+        next(iter(trainer.D.parameters()))[0] = float("inf")
+    trainer.iteration = 1
+    with pytest.raises(
+        RunError, match="discriminator holds values that are not finite at iteration 1, and was not saved"
+    ):
+        trainer.save()
+    assert [path.name for path in trainer.folder.checkpoints.iterdir()] == ["iteration-00000000"]

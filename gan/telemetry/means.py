@@ -10,17 +10,20 @@ class RunningMeans:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.count = 0
+        self.counts: dict[str, Tensor] = {}
 
     def add(self, statistics: dict[str, Tensor]) -> None:
-        """Statistics of one iteration: 0-d tensors, detached."""
+        """Statistics of one iteration: 0-d tensors, detached. One that is not finite does not count."""
         for name, value in statistics.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
-        self.count += 1
+            finite = value.isfinite()
+            amount, count = torch.where(finite, value, 0), finite.to(value.dtype)
+            self.sums[name] = self.sums[name] + amount if name in self.sums else amount
+            self.counts[name] = self.counts[name] + count if name in self.counts else count
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over the iterations since the last reading and over all processes. A collective: call it on each."""
-        stacked = torch.stack(list(self.sums.values())) / self.count
-        means = accelerator.reduce(stacked, "mean").tolist()
-        names, self.sums, self.count = list(self.sums), {}, 0
-        return dict(zip(names, means, strict=True))
+        """Means over the iterations since the last reading and over all processes; not a number where nothing was
+        finite. A collective: call it on each."""
+        stacked = torch.stack([*self.sums.values(), *self.counts.values()])
+        sums, counts = accelerator.reduce(stacked, "sum").chunk(2)
+        names, self.sums, self.counts = list(self.sums), {}, {}
+        return dict(zip(names, (sums / counts).tolist(), strict=True))

@@ -1,6 +1,9 @@
 """The log of a run: log.jsonl, the progress bar or one line per entry, sample grids, the tracker."""
 
+import contextlib
 import json
+import math
+import os
 import time
 from datetime import timedelta
 
@@ -10,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gan.config import Config, images_per_iteration
-from gan.run_folder import RunFolder
+from gan.run_folder import RunFolder, attempt
 from gan.telemetry.console import say
 from gan.telemetry.grids import grid, to_uint8, write_picture
 from gan.telemetry.means import RunningMeans
@@ -35,6 +38,8 @@ class Recorder:
         )
         self.began = self.last_time = time.perf_counter()
         self.last_iteration = start
+        self.unwritten: list[str] = []
+        """Entries that the log has no room for yet."""
 
     def add(self, statistics: dict[str, Tensor]) -> None:
         """Statistics of one more iteration; nothing is read from the device."""
@@ -57,11 +62,24 @@ class Recorder:
             **more,
             "images_per_second": rate,
         }
-        with open(self.folder.log, "a") as file:
-            file.write(json.dumps(entry) + "\n")
+        known = {name: value if math.isfinite(value) else None for name, value in entry.items()}
+        self.unwritten.append(json.dumps(known) + "\n")
+        attempt(self.write_log, f"the log {self.folder.log}")
         self.folder.write_status("running", iteration)
         self.show(entry, now)
         self.tracker.log(entry)
+
+    def write_log(self) -> None:
+        """Append what is not in the log yet: all of it, or nothing."""
+        whole = self.folder.log.stat().st_size if self.folder.log.exists() else 0
+        try:
+            with open(self.folder.log, "a") as file:
+                file.write("".join(self.unwritten))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self.folder.log, whole)
+            raise
+        self.unwritten.clear()
 
     def show(self, entry: dict[str, float], now: float) -> None:
         """Update the bar; without a terminal, print a line instead."""
@@ -79,7 +97,7 @@ class Recorder:
         if not self.writes:
             return
         drawn = grid(images if isinstance(images, np.ndarray) else to_uint8(images))
-        write_picture(drawn, self.folder.samples / f"{name}.png")
+        attempt(lambda: write_picture(drawn, self.folder.samples / f"{name}.png"), f"the picture {name}.png")
         kind = name if name == "reals" else "samples" + name.removeprefix(f"iteration-{iteration:08d}")
         self.tracker.log_picture(kind, drawn, iteration * images_per_iteration(self.config))
 

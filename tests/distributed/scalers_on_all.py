@@ -47,5 +47,17 @@ if accelerator.process_index == 1:
 scaled.iterate(4)
 assert not parameter.equal(before)
 assert all(torch.isfinite(value).all() for value in scaled.G.state_dict().values())
+
+parameter = next(iter(plain.G.parameters()))
+if accelerator.process_index == 1:
+    hook = parameter.register_hook(lambda gradient: gradient * float("nan"))
+before = parameter.clone()
+plain.iterate(3)
+assert parameter.equal(before), "a gradient of process 1 that is not finite must skip the update everywhere"
+assert plain.amp() == {"amp/skipped_d": 0, "amp/skipped_g": 1}
+if accelerator.process_index == 1:
+    hook.remove()
+plain.iterate(4)
+assert not parameter.equal(before)
 print(f"process {accelerator.process_index} agrees")
 accelerator.state.destroy_process_group()

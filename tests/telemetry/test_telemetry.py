@@ -22,6 +22,15 @@ def test_means_are_means_of_the_interval_alone() -> None:
     assert means.read(accelerator) == {"a": 10.0}
 
 
+def test_what_is_not_finite_does_not_count() -> None:
+    means, accelerator = RunningMeans(), Accelerator(cpu=True)
+    for value in (1.0, float("nan"), float("inf"), 3.0):
+        means.add({"a": torch.tensor(value), "b": torch.tensor(float("nan"))})
+    read = means.read(accelerator)
+    assert read["a"] == 2.0
+    assert np.isnan(read["b"])
+
+
 def test_a_grid_is_filled_row_by_row(tmp_path: Path) -> None:
     images = torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 1, 2, 3)
     pixels = to_uint8(images)
