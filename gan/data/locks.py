@@ -1,5 +1,6 @@
 """Several jobs may start on the same images at once: one does what must be done once, the others wait."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,7 @@ def waiting_lock(path: Path, act: str) -> Iterator[None]:
     """Hold the lock at `path`; when another process holds it, say that it is `act`-ing, and wait.
 
     The operating system drops the lock when its holder dies. Between machines it holds where the shared disk passes
-    locks on (NFS from version 4, Lustre with flock); where it does not, both do the same work, and the later rename
-    wins.
+    locks on (NFS from version 4, Lustre with flock). On a disk that knows no locks, both do the same work.
     """
     lock = filelock.FileLock(path)
     try:
@@ -25,6 +25,9 @@ def waiting_lock(path: Path, act: str) -> Iterator[None]:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             say(f"Another process is {act}; waiting for it.")
         lock.acquire()
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
     try:
         yield
     finally:

@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from gan.config import Config, DataOptions, check
 from gan.data.locks import waiting_lock
-from gan.data.packing import available_cores, pack_images, row_digest
-from gan.data.sources import Source, digest, open_source, reason
+from gan.data.packing import available_cores, check_replaceable, pack_images, row_digest
+from gan.data.sources import PACK_FILES, Source, digest, open_source, reason
 from gan.errors import UsageError
 from gan.telemetry.console import say
 
@@ -65,16 +65,29 @@ def open_pack(config: Config) -> Pack:
 
 
 def find_or_make(source: Source, folder: Path, config: Config) -> Pack:
-    """The pack of `source` in `folder`; made, or made again, where there is no whole one of these very images."""
+    """The pack of `source` in `folder`; made, or made again, where there is no whole one of these very images. Raises
+    UsageError when too many files were left out."""
     wanted = fingerprint(source, config)
-    if (pack := read_pack(folder, wanted)) is not None:
+    if (pack := read_pack(folder, wanted)) is None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with waiting_lock(folder.with_name(f".{folder.name}.lock"), f"packing {source.name}"):
+            if (pack := read_pack(folder, wanted)) is None:
+                facts = {"version": VERSION, "fingerprint": wanted, **settings(config)}
+                index = pack_images(source, folder, config, facts)
+                pack = Pack(folder, map_images(folder, index["shape"]), index)
+    return check_rejected(pack, config)
+
+
+def check_rejected(pack: Pack, config: Config) -> Pack:
+    """The pack, unless too much was left out of it. Raises UsageError."""
+    rejected, tried = pack.index["rejected"], pack.index["tried"]
+    if len(pack.images) and rejected <= config.data_options.max_rejected * tried:
         return pack
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with waiting_lock(folder.with_name(f"{folder.name}.lock"), f"packing {source.name}"):
-        if (pack := read_pack(folder, wanted)) is not None:
-            return pack
-        index = pack_images(source, folder, config, {"version": VERSION, "fingerprint": wanted, **settings(config)})
-    return Pack(folder, map_images(folder, index["shape"]), index)
+    reasons = ", ".join(f"{count} × {why!r}" for why, count in pack.index["reasons"])
+    raise UsageError(
+        f"{rejected} of {tried} images cannot be read: {reasons}; e.g. {pack.index['example']}. All are listed in "
+        f"{pack.folder}/rejected.csv. Mend or remove them, or raise --data-options.max-rejected."
+    )
 
 
 def open_given(folder: Path, config: Config) -> Pack:
@@ -85,12 +98,12 @@ def open_given(folder: Path, config: Config) -> Pack:
     for name in ("resolution", "channels"):
         if pack.index[name] != (wish := getattr(config, name)):
             raise UsageError(f"{folder} was packed with --{name} {pack.index[name]}, but this run has {wish}.")
-    return pack
+    return check_rejected(pack, config)
 
 
 def is_pack(folder: Path) -> bool:
     """Whether the folder holds a pack, whole or not, rather than images."""
-    return all(os.path.isfile(folder / name) for name in ("index.json", "images.bin"))
+    return all(os.path.isfile(folder / name) for name in PACK_FILES)
 
 
 def cache_folder(options: DataOptions) -> Path:
@@ -101,7 +114,7 @@ def cache_folder(options: DataOptions) -> Path:
 def settings(config: Config) -> dict[str, Any]:
     """What decides the pixels besides the files themselves."""
     options = config.data_options
-    names = ("fit", "background", "max_rejected", "max_megapixels", "drop_duplicates")
+    names = ("fit", "background", "max_megapixels", "drop_duplicates")
     return {
         "resolution": config.resolution,
         "channels": config.channels,
@@ -129,12 +142,14 @@ def read_pack(folder: Path, wanted: str | None = None) -> Pack | None:
         if checksum(folder / "images.bin", math.prod(shape[1:])) != index["sha256"]:
             return None
         return Pack(folder, map_images(folder, shape), index)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return None
 
 
 def map_images(folder: Path, shape: Sequence[int]) -> np.ndarray:
     """The images of a pack, read as they are asked for."""
+    if not shape[0]:
+        return np.empty(shape, np.uint8)
     return np.memmap(folder / "images.bin", np.uint8, "r", shape=tuple(shape))
 
 
@@ -171,14 +186,14 @@ def write_pack(
 
     Args:
         source: A folder, a .zip, torchvision:NAME, or sprites.
-        out: The pack's folder. A pack of the same images that is there already is kept.
+        out: The pack's folder. A whole pack of the same images stays, another is replaced.
         resolution: Side of the square images in pixels.
         channels: 1 grey, 3 RGB, 4 RGB with alpha.
     """
     config = Config(data=source, resolution=resolution, channels=channels, data_options=data_options, iterations=1)
     check(config)
-    if out.exists() and not is_pack(out) and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not a pack but something else; choose another place.")
+    out = out.resolve()
+    check_replaceable(out)
     if is_pack(Path(source)):
         raise UsageError(f"{source} is a pack already.")
     images = open_source(source, resolution, cache_folder(data_options))

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import glob
 import hashlib
 import json
 import math
@@ -10,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -21,12 +23,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
 from gan.config import Config
-from gan.data.pixels import to_pixels
-from gan.data.sources import Refusal, Source, reason
+from gan.data.pixels import pixels_to_decode, to_pixels
+from gan.data.sources import PACK_FILES, Refusal, Source, reason
 from gan.errors import RunError, UsageError, UserFault
 from gan.telemetry.console import say
 from gan.telemetry.grids import evenly, grid, write_picture
@@ -34,6 +36,10 @@ from gan.telemetry.grids import evenly, grid, write_picture
 JOB_IMAGES, JOB_BYTES = 64, 4 << 20
 """At most so many images, and bytes of pixels, are one job of a worker."""
 LOOK = 64
+FILES = {*PACK_FILES, "rejected.csv", "reals.png"}
+UNFINISHED = ".unfinished-pack-"
+TEXT_BYTES = 64 << 20
+"""What may be written about the picture inside a PNG, uncompressed."""
 
 
 class Decoded(NamedTuple):
@@ -67,7 +73,7 @@ class Census:
 
     def firsts(self) -> np.ndarray:
         """For each decoded image the first one with the same pixels, both counted among the decoded: int64."""
-        digests = np.frombuffer(self.digests, np.uint64).reshape(len(self.decoded), -1)
+        digests = np.frombuffer(self.digests, np.uint64).reshape(len(self.decoded), 4)
         order = np.argsort(digests[:, 0], kind="stable")
         new = np.ones(len(order), bool)
         new[1:] = (digests[order[1:]] != digests[order[:-1]]).any(1)
@@ -97,7 +103,7 @@ class Decoder:
         try:
             with self.source.open(number) as image:
                 width, height, mode = *image.size, image.mode
-                if width * height > options.max_megapixels * 1e6:
+                if pixels_to_decode(image) > options.max_megapixels * 1e6:
                     return f"has {width}×{height} pixels, more than --data-options.max-megapixels allows"
                 row[:] = to_pixels(image, *self.shape[1:], options.fit, options.background)
         except UserFault:
@@ -113,35 +119,74 @@ def row_digest(row: np.ndarray) -> bytes:
 
 
 def pack_images(source: Source, folder: Path, config: Config, facts: dict[str, Any]) -> dict[str, Any]:
-    """Decode every image of `source` into `folder`, under its lock. The index: `facts` and what was found. Raises
-    UsageError for too many bad files."""
+    """Decode every image of `source` into `folder`, under its lock. The index: `facts` and what was found."""
+    for leftover in folder.parent.glob(f"{UNFINISHED}{glob.escape(folder.name)}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    unfinished = Path(tempfile.mkdtemp("", f"{UNFINISHED}{folder.name}-", folder.parent))
+    os.chmod(unfinished, 0o777 & ~umask())
+    try:
+        index = fill(unfinished, source, config, facts)
+        check_replaceable(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.replace(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    say(summary(index, folder))
+    return index
+
+
+def fill(unfinished: Path, source: Source, config: Config, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write the files of a pack."""
     began = time.perf_counter()
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
     (unfinished / "images.bin").touch()
     census = Census(rejected=list(source.refused))
     for number, result in enumerate(decode_all(Decoder(source, config, unfinished / "images.bin"), len(source))):
         census.add(number, source.label(number) if isinstance(result, str) else "", result)
-    write_table(unfinished / "rejected.csv", ("file", "reason"), census.rejected)
-    check_rejected(source, census, config, unfinished, folder.with_name(f"{folder.name}.rejected"))
     first = census.firsts()
     duplicate = first != np.arange(len(first))
     kept = ~duplicate if config.data_options.drop_duplicates else np.ones(len(first), bool)
     shape = (int(kept.sum()), config.resolution, config.resolution, config.channels)
-    close_gaps(unfinished / "images.bin", np.array(census.decoded)[kept], math.prod(shape[1:]))
-    whole = np.frombuffer(census.digests, np.uint8).reshape(len(first), -1)[kept].tobytes()
-    index = {**facts, "dtype": "uint8", "shape": shape, "source": source.name, "rejected": len(census.rejected),
-             "duplicates": int(duplicate.sum()), "smallest": census.smallest, "largest": census.largest,
-             "modes": dict(census.modes.most_common()), "seconds": round(time.perf_counter() - began, 2),
-             "sha256": hashlib.sha256(whole).hexdigest()}  # fmt: skip
+    close_gaps(unfinished / "images.bin", np.array(census.decoded, np.int64)[kept], math.prod(shape[1:]))
+    with open(unfinished / "rejected.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as table:
+        csv.writer(table).writerows([("file", "reason"), *census.rejected])
+    if len(first):
+        images = np.memmap(unfinished / "images.bin", np.uint8, "r", shape=shape)
+        write_picture(grid(images[evenly(len(images), LOOK)]), unfinished / "reals.png")
+    whole = np.frombuffer(census.digests, np.uint8).reshape(len(first), hashlib.sha256().digest_size)[kept]
+    index = {
+        **facts,
+        "dtype": "uint8",
+        "shape": shape,
+        "source": source.name,
+        "tried": len(source) + len(source.refused),
+        "rejected": len(census.rejected),
+        "reasons": Counter(why for _, why in census.rejected).most_common(3),
+        "example": census.rejected[0][0] if census.rejected else "",
+        "passed_over": source.passed_over,
+        "duplicates": int(duplicate.sum()),
+        "smallest": census.smallest,
+        "largest": census.largest,
+        "modes": dict(census.modes.most_common()),
+        "seconds": round(time.perf_counter() - began, 2),
+        "sha256": hashlib.sha256(whole.tobytes()).hexdigest(),
+    }
     (unfinished / "index.json").write_text(json.dumps(index, indent=1))
-    images = np.memmap(unfinished / "images.bin", np.uint8, "r", shape=shape)
-    write_picture(grid(images[evenly(len(images), LOOK)]), unfinished / "reals.png")
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.replace(folder)
-    say(summary(index, folder))
     return index
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to write a pack where something else is. Raises UsageError."""
+    if not folder.exists():
+        return
+    others = {"."} if not folder.is_dir() else {*os.listdir(folder)} - FILES
+    if others:
+        raise UsageError(f"{folder} is not a pack alone ({', '.join(sorted(others)[:3])}); choose another place.")
+
+
+def umask() -> int:
+    """What the user takes away from the permissions of new files."""
+    os.umask(mask := os.umask(0o077))
+    return mask
 
 
 def summary(index: dict[str, Any], folder: Path) -> str:
@@ -150,33 +195,12 @@ def summary(index: dict[str, Any], folder: Path) -> str:
     modes = ", ".join(f"{mode} {count:,}" for mode, count in index["modes"].items())
     dropped = " (dropped)" if index["drop_duplicates"] else ""
     rejected = f"{index['rejected']:,} left out (see {folder}/rejected.csv)" if index["rejected"] else "none left out"
+    over = f", {index['passed_over']:,} files without an image's suffix passed over" if index["passed_over"] else ""
     return (
         f"Packed {index['shape'][0]:,} images of {index['source']} in {index['seconds']:.1f} s: {smallest} to {largest}"
-        f" pixels, {modes}; {rejected}, {index['duplicates']:,} exact duplicates{dropped}.\n"
+        f" pixels, {modes}; {rejected}, {index['duplicates']:,} exact duplicates{dropped}{over}.\n"
         f"A look at them: {folder}/reals.png"
     )
-
-
-def check_rejected(source: Source, census: Census, config: Config, unfinished: Path, kept: Path) -> None:
-    """Refuse a source with too many bad files. Raises UsageError, and keeps the list of them in `kept`."""
-    rejected, total = census.rejected, len(source) + len(source.refused)
-    if census.decoded and len(rejected) <= config.data_options.max_rejected * total:
-        return
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir()
-    (unfinished / "rejected.csv").replace(kept / "rejected.csv")
-    shutil.rmtree(unfinished)
-    common = Counter(why for _, why in rejected).most_common(3)
-    reasons = ", ".join(f"{count} × {why!r}" for why, count in common)
-    raise UsageError(
-        f"{len(rejected)} of {total} images cannot be read: {reasons}; e.g. {rejected[0][0]}. All are listed in "
-        f"{kept}/rejected.csv. Mend or remove them, or raise --data-options.max-rejected."
-    )
-
-
-def write_table(path: Path, header: tuple[str, ...], rows: list[Refusal]) -> None:
-    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as table:
-        csv.writer(table).writerows([header, *rows])
 
 
 def close_gaps(path: Path, kept: np.ndarray, row_bytes: int) -> None:
@@ -203,19 +227,21 @@ def decode_all(decoder: Decoder, count: int) -> Iterator[Decoded | str]:
         tqdm(total=count, desc=f"Packing {decoder.source.name}", unit="image", disable=None) as bar,
     ):
         for job in [*jobs, *[None] * 4 * workers]:
-            if job is not None:
-                waiting.append((job, submit(job)))
-            if waiting and (job is None or len(waiting) > 4 * workers):
-                numbers, future = waiting.popleft()
-                try:
+            numbers = waiting[0][0] if waiting else job
+            try:
+                if job is not None:
+                    waiting.append((job, submit(job)))
+                if waiting and (job is None or len(waiting) > 4 * workers):
+                    numbers, future = waiting.popleft()
                     yield from future.result()
-                except BrokenExecutor:
+                    bar.update(len(numbers))
+            except BrokenExecutor:
+                if numbers is not None:
                     names = [decoder.source.label(number) for number in (numbers[0], numbers[-1])]
                     raise RunError(
                         f"a process that decodes images was killed while at {names[0]} … {names[1]} or soon after. If "
                         "memory ran out, set --data-options.workers 1; otherwise look at those files."
                     ) from None
-                bar.update(len(numbers))
 
 
 @contextlib.contextmanager
@@ -268,13 +294,14 @@ def decode_in_worker(numbers: range) -> list[Decoded | str]:
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
     """Pillow's own limit on pixels and its warnings off: `Decoder` has a limit of its own, and lists what fails."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = None, TEXT_BYTES, TEXT_BYTES
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # also Python's, that a process with threads forks: these only decode
             yield
     finally:
-        Image.MAX_IMAGE_PIXELS = limit
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = limits
 
 
 def available_cores() -> int:

@@ -12,7 +12,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 FILTER = Image.Resampling.BILINEAR  # antialiased when it shrinks; what torchvision.transforms.Resize does
 ORIENTED = {"exif", "xmp", "Raw profile type exif", "Raw profile type APP1", "XML:com.adobe.xmp"}
 """Where Pillow keeps what may say how to turn the picture. A TIFF it turns by itself."""
-BITS_PER_SAMPLE = 258  # TIFF's tag
+BITS_PER_SAMPLE, PHOTOMETRIC, TILE_WIDTH, TILE_LENGTH = 258, 262, 322, 323  # TIFF's tags
 
 
 def crop(image: Image.Image, side: int, background: str) -> Image.Image:
@@ -57,6 +57,8 @@ def to_pixels(image: Image.Image, resolution: int, channels: int, fit: str, back
         image = to_eight_bits(image)
     elif image.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {image.mode!r} have no fixed range; save the image with 8 or 16 bits")
+    if image.mode == "La":
+        image = image.convert("LA")
     mode = "RGBA" if image.has_transparency_data else MODES[channels]
     square = FITS[fit](image if image.mode == mode else image.convert(mode), resolution, background)
     if mode == "RGBA" and channels != 4:  # after resizing, which weighs colours by alpha: the same, on fewer pixels
@@ -64,6 +66,12 @@ def to_pixels(image: Image.Image, resolution: int, channels: int, fit: str, back
     if square.mode != MODES[channels]:
         square = square.convert(MODES[channels])
     return np.asarray(square).reshape(resolution, resolution, channels)
+
+
+def pixels_to_decode(image: Image.Image) -> int:
+    """By the header: of the picture, or of one TIFF tile where that is larger."""
+    tags = getattr(image, "tag_v2", {})
+    return max(image.width * image.height, tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0))
 
 
 def mend_transparent_colour(image: Image.Image) -> None:
@@ -80,8 +88,10 @@ def mend_transparent_colour(image: Image.Image) -> None:
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 bits (12 in some TIFFs), scaled to 8; a transparent value becomes alpha."""
-    bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0] if hasattr(image, "tag_v2") else 16
-    values, top = np.asarray(image).astype(np.uint32), 2**bits - 1
+    tags = getattr(image, "tag_v2", {})
+    values, top = np.asarray(image).astype(np.uint32), 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
+    if tags.get(PHOTOMETRIC) == 0:  # white is zero, which Pillow heeds for 8 bits alone
+        values = top - values.clip(max=top)
     grey = Image.fromarray(((values.clip(max=top) * 255 + top // 2) // top).astype(np.uint8))
     if (key := image.info.get("transparency")) is not None:
         grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))

@@ -28,6 +28,7 @@ HIDDEN = (".", "__MACOSX")
 MEMBER_BYTES, SMALL_BYTES, RATIO = 512 << 20, 16 << 20, 200
 """In a zip: the largest file, unpacked; and above the second size no file, above the first no archive, may unpack to
 more than RATIO times its packed size. Photographs hardly shrink, drawings by ten or twenty times."""
+PACK_FILES = {"images.bin", "index.json"}
 Refusal = tuple[str, str]
 """(file, why it is left out)"""
 
@@ -38,6 +39,8 @@ class Source(Protocol):
     name: str
     refused: list[Refusal]
     """Files that look like images but are not even tried."""
+    passed_over: int
+    """Files without an image's suffix, hidden ones aside."""
 
     def __len__(self) -> int: ...
 
@@ -58,7 +61,8 @@ class Folder:
     def __init__(self, path: Path):
         self.name, self.root = str(path), path
         self.refused: list[Refusal] = []
-        self.files: list[tuple[str, int, int]] = []  # (name below the root, bytes, time of the last change in ns)
+        self.passed_over = 0
+        self.files: list[tuple[str, str]] = []  # (name below the root, what changes when the file does)
         seen: set[tuple[int, int]] = set()
         for name in sorted(self.names()):
             try:
@@ -67,11 +71,11 @@ class Folder:
                 why = "is a dangling link" if error.errno == errno.ENOENT else reason(error)
                 self.refused.append((os.path.join(path, name), why))
                 continue
-            if complaint := unfit(name, facts):
+            if complaint := unfit(facts):
                 self.refused.append((os.path.join(path, name), complaint))
             elif (identity := (facts.st_dev, facts.st_ino)) not in seen:
                 seen.add(identity)
-                self.files.append((name, facts.st_size, facts.st_mtime_ns))
+                self.files.append((name, f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"))
 
     def names(self) -> Iterator[str]:
         """Whatever has an image's suffix, folders aside, by its name below the root with / between."""
@@ -83,8 +87,12 @@ class Folder:
                 folders.clear()
                 continue
             visited.add(identity)
+            if {*files} >= PACK_FILES:  # a pack is no folder of images, though it holds a picture
+                folders.clear()
+                continue
             folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
             below = os.path.relpath(folder, self.root).replace(os.sep, "/") + "/"
+            self.passed_over += sum(not is_image_name(name) and not name.startswith(HIDDEN) for name in files)
             yield from (below.removeprefix("./") + name for name in files if is_image_name(name))
         self.refused += [(str(error.filename), reason(error)) for error in unreadable]
 
@@ -92,13 +100,13 @@ class Folder:
         return len(self.files)
 
     def fingerprint(self) -> str:
-        return digest(f"{name} {size} {changed_ns}" for name, size, changed_ns in self.files)
+        return digest(" ".join(facts) for facts in (*self.files, *self.refused))
 
     def label(self, index: int) -> str:
         return os.path.join(self.root, self.files[index][0])
 
     def open(self, index: int) -> Image.Image:
-        return open_image(self.label(index))
+        return open_image(self.label(index), self.label(index))
 
 
 class Zip:
@@ -109,12 +117,13 @@ class Zip:
         self.archives: dict[int, zipfile.ZipFile] = {}
         try:
             members = self.archive().infolist()
-        except (zipfile.BadZipFile, OSError) as error:
-            raise UsageError(f"cannot open {path} as a zip file: {error}. Give a folder of images or a .zip.") from None
-        found = sorted(
-            (member for member in members if is_image_name(member.filename) and not member.is_dir()),
-            key=lambda member: member.filename,
-        )
+        except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+            raise UsageError(
+                f"cannot open {path} as a zip file: {reason(error)}. Give a folder of images or a .zip."
+            ) from None
+        files = [member for member in members if not member.is_dir()]
+        found = sorted((file for file in files if is_image_name(file.filename)), key=lambda file: file.filename)
+        self.passed_over = sum(not is_image_name(file.filename) and not is_hidden(file.filename) for file in files)
         complaints = [unfit_member(member) for member in found]
         self.refused = [(f"{path}:{found[place].filename}", why) for place, why in enumerate(complaints) if why]
         self.members = [member for member, why in zip(found, complaints, strict=True) if not why]
@@ -133,13 +142,19 @@ class Zip:
         return len(self.members)
 
     def fingerprint(self) -> str:
-        return digest(f"{member.filename} {member.file_size} {member.CRC}" for member in self.members)
+        members = (f"{member.filename} {member.file_size} {member.CRC}" for member in self.members)
+        return digest([*members, *(" ".join(facts) for facts in self.refused)])
 
     def label(self, index: int) -> str:
         return f"{self.name}:{self.members[index].filename}"
 
     def open(self, index: int) -> Image.Image:
-        return open_image(io.BytesIO(self.archive().read(self.members[index])))
+        member = self.members[index]
+        with self.archive().open(
+            member
+        ) as file:  # no more than it claims to hold, or a small file could fill the memory
+            content = file.read(member.file_size)
+        return open_image(io.BytesIO(content), member.filename)
 
 
 class Sprites:
@@ -149,6 +164,7 @@ class Sprites:
 
     def __init__(self, resolution: int, argument: str = "", count: int = 10_000):
         self.refused: list[Refusal] = []
+        self.passed_over = 0
         if argument:
             raise UsageError(f"sprites takes nothing after it, but {argument!r} was given.")
         self.count = count
@@ -174,7 +190,7 @@ class Torchvision:
     def __init__(self, name: str, root: Path):
         import torchvision  # takes a second or two, so only when it is asked for
 
-        self.name, self.refused = f"torchvision:{name}", list[Refusal]()
+        self.name, self.refused, self.passed_over = f"torchvision:{name}", list[Refusal](), 0
         available = torchvision.datasets.__all__
         if name not in available:
             raise UsageError(f"torchvision has no data set {name!r}{suggestion(name, available)}")
@@ -236,17 +252,20 @@ def open_source(data: str, resolution: int, cache: Path) -> Source:
 
 def is_image_name(name: str) -> bool:
     """An image's suffix, and no hidden file or folder (.x, macOS's ._x and __MACOSX) on the way."""
-    *folders, last = name.split("/")
-    hidden = last.startswith(HIDDEN) or any(part.startswith(HIDDEN) and part != ".." for part in folders)
-    return os.path.splitext(last)[1].lower() in SUFFIXES and not hidden
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not is_hidden(name)
 
 
-def unfit(name: str, facts: os.stat_result) -> str:
+def is_hidden(name: str) -> bool:
+    """Whether a hidden file or folder is on the way."""
+    return any(part.startswith(HIDDEN) and part != ".." for part in name.split("/"))
+
+
+def unfit(facts: os.stat_result) -> str:
     """Why the file is not tried, or nothing."""
     if not stat.S_ISREG(facts.st_mode):
         kinds = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFDIR: "folder"}
         return f"is a {kinds.get(stat.S_IFMT(facts.st_mode), 'device')}, not a file"
-    return unreadable(name, facts.st_size)
+    return "" if facts.st_size else "is empty"
 
 
 def unfit_member(member: zipfile.ZipInfo) -> str:
@@ -258,22 +277,19 @@ def unfit_member(member: zipfile.ZipInfo) -> str:
         return "is encrypted"
     if size > MEMBER_BYTES or size > max(RATIO * member.compress_size, SMALL_BYTES):
         return f"has {member.compress_size:,} bytes but would unpack to {size:,}, as no image does"
-    return unreadable(member.filename, size)
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "is packed by another method than deflate"
+    return "" if size else "is empty"
 
 
-def unreadable(name: str, size: int) -> str:
-    """Why a file of this name and size cannot be an image that is read here, or nothing."""
-    if not size:
-        return "is empty"
-    return "HEIC is not read here; save it as JPEG or PNG" if name.lower().endswith((".heic", ".heif")) else ""
-
-
-def open_image(file: str | io.BytesIO) -> Image.Image:
+def open_image(file: str | io.BytesIO, name: str) -> Image.Image:
     """The image in a file, whatever its name. Raises ValueError when there is none."""
     try:
         return Image.open(file, formats=known_formats())
     except UnidentifiedImageError:
-        raise ValueError("is not an image, or none that can be read here") from None
+        if name.lower().endswith((".heic", ".heif")):
+            raise ValueError("HEIC is not read here; save it as JPEG or PNG") from None
+        raise ValueError("is not an image, or is damaged where it begins") from None
 
 
 @lru_cache

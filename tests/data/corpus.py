@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 SIDE = 16
 WHITE = (255, 255, 255)
@@ -89,9 +90,9 @@ def colours() -> dict[str, tuple[bytes, np.ndarray]]:
     found = {}
     half = tuple(round(value * 51 / 255 + 204) for value in (10, 100, 200))
     for depth, unit in ((8, 1), (16, 257)):
-        samples = halves((10, 100, 200), (7, 8, 9)) * unit
+        samples = halves((10, 100, 200), (7, 8, 9)) * unit - (depth == 16)  # so that high and low byte differ
         found[f"RGB {depth} bits"] = (png(depth, 2, samples), halves((10, 100, 200), (7, 8, 9)))
-        transparent = {"tRNS": struct.pack(">HHH", 7 * unit, 8 * unit, 9 * unit)}
+        transparent = {"tRNS": struct.pack(">HHH", *samples[0, -1])}
         found[f"RGB {depth} bits tRNS"] = (png(depth, 2, samples, **transparent), halves((10, 100, 200), WHITE))
         samples = halves((10, 100, 200, 51), (7, 8, 9, 255)) * unit
         found[f"RGBA {depth} bits"] = (png(depth, 6, samples), halves(half, (7, 8, 9)))
@@ -132,11 +133,16 @@ def others() -> dict[str, tuple[bytes, np.ndarray]]:
     palette = image.quantize(4)
     deep = Image.fromarray(halves((21845,), (65535,)).squeeze().astype(np.uint16))
     thirds = halves((85,) * 3, WHITE)
+    negative = Image.fromarray(65535 - np.asarray(deep))
+    told = PngInfo()
+    told.add_text("story", "x" * (2 << 20), zip=True)
     ink = Image.frombytes("CMYK", (SIDE, SIDE), halves((0, 255, 255, 0), (255, 0, 255, 0)).astype(np.uint8).tobytes())
     return {
         "BMP": (written(image, "BMP"), expected),
         "TIFF": (written(image, "TIFF", compression="tiff_lzw"), expected),
         "TIFF 16 bits": (written(deep, "TIFF"), thirds),
+        "TIFF 16 bits, white is zero": (written(negative, "TIFF", tiffinfo={262: 0}), thirds),
+        "PNG with a long text": (written(image, "PNG", pnginfo=told), expected),
         "PGM 16 bits": (b"P5 16 16 65535\n" + np.asarray(deep).astype(">u2").tobytes(), thirds),
         "TIFF CMYK": (written(ink, "TIFF"), halves((255, 0, 0), (0, 255, 0))),
         "WebP": (written(image, "WEBP", lossless=True), expected),
@@ -186,6 +192,25 @@ def bomb(side: int = 20_000) -> bytes:
     return small[:8] + b"".join(chunks)
 
 
+def tiled() -> bytes:
+    """A TIFF of 16×16 pixels in a tile of 20,000×20,000."""
+    tags = [
+        (256, 16),
+        (257, 16),
+        (258, 8),
+        (259, 8),
+        (262, 1),
+        (277, 1),
+        (322, 20_000),
+        (323, 20_000),
+        (324, 8),
+        (325, 99),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    content = zlib.compress(bytes(20_000))
+    return struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", len(tags)) + entries + bytes(4) + content
+
+
 def bad_files() -> dict[str, tuple[bytes, str]]:
     """Name → (the file, words its refusal must hold)."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
@@ -203,6 +228,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "program.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\nshowpage\n%%EOF\n", "is not an image"),
         "bomb.png": (bomb(), "20000×20000 pixels, more than --data-options.max-megapixels"),
         "phone.HEIC": (b"\0\0\0\x18ftypheic", "HEIC is not read here"),
+        "tile.tif": (tiled(), "more than --data-options.max-megapixels"),
         "float.tif": (written(Image.new("F", (16, 16), 0.5), "TIFF"), "no fixed range"),
     }
 

@@ -2,7 +2,9 @@
 
 import csv
 import os
+import struct
 import tempfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from PIL import Image
 
 from gan.config import Config, DataOptions
 from gan.data.pack import Pack, open_pack
+from gan.data.sources import Zip
 from gan.errors import UsageError
 from tests.data import corpus
 
@@ -174,6 +177,8 @@ def write_zip(path: Path) -> None:
         link = zipfile.ZipInfo("link.png")
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
+        archive.writestr("odd.png", plain, zipfile.ZIP_BZIP2)
+        archive.writestr("photo.jpg?w=300", plain)
         damaged = archive.getinfo("damaged.png").header_offset
     content = bytearray(path.read_bytes())
     content[damaged + 60] ^= 0xFF
@@ -201,11 +206,38 @@ def test_a_zip_with_every_fault(tmp_path: Path) -> None:
             "damaged.png": "",
             "swelling.png": "as no image does",
             "link.png": "not an image",
+            "odd.png": "another method than deflate",
         },
     }
     assert reasons.keys() == wanted.keys()
     for name, words in wanted.items():
         assert words in reasons[name].lower() or words in reasons[name], name
+
+
+def test_a_file_that_holds_more_than_it_claims_is_not_read_on(tmp_path: Path) -> None:
+    """200 MB of zeros, said to be 1,000 bytes."""
+    with zipfile.ZipFile(tmp_path / "liar.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("liar.png", bytes(200 << 20))
+    content = (tmp_path / "liar.zip").read_bytes().replace(struct.pack("<I", 200 << 20), struct.pack("<I", 1000))
+    (tmp_path / "liar.zip").write_bytes(content)
+    source = Zip(tmp_path / "liar.zip")
+    tracemalloc.start()
+    with pytest.raises(zipfile.BadZipFile, match="Bad CRC-32"):
+        source.open(0)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("place", "value"), [(6, 99), (8, 0xFF)], ids=["of a later version", "of an impossible name"])
+def test_a_zip_with_an_odd_directory_is_refused(place: int, value: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+        archive.writestr("\xff.png" if place == 8 else "a.png", b"x")
+    content = bytearray((tmp_path / "odd.zip").read_bytes().replace("ÿ".encode(), b"\xff\xff"))
+    if place == 6:
+        content[content.rfind(b"PK\x01\x02") + 6] = value
+    (tmp_path / "odd.zip").write_bytes(content)
+    with pytest.raises(UsageError, match=r"cannot open .*odd.zip as a zip file"):
+        pack_of(tmp_path / "odd.zip", tmp_path)
 
 
 def test_a_zip_that_swells_as_a_whole_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -54,6 +56,53 @@ def test_a_pack_is_made_once_and_again_when_something_changed(images: Path, tmp_
     assert open_pack(replace(config, channels=1)).images.shape == (20, 16, 16, 1)
 
 
+def test_other_images_under_the_same_names_are_other_images(tmp_path: Path) -> None:
+    """The same sizes and times too, as unpacking an archive leaves them."""
+    packs = []
+    for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (16, 16), colour).save(tmp_path / name / "0.bmp")
+        os.utime(tmp_path / name / "0.bmp", (0, 0))
+        packs.append(open_pack(config_for(tmp_path / name, tmp_path)))
+    assert [pack.images[0, 0, 0].tolist() for pack in packs] == [[255, 0, 0], [0, 0, 255]]
+    moved = tmp_path / "red" / "moved.bmp"
+    Image.new("RGB", (16, 16), (0, 255, 0)).save(moved)
+    os.utime(moved, (0, 0))
+    moved.replace(tmp_path / "red" / "0.bmp")
+    assert open_pack(config_for(tmp_path / "red", tmp_path)).images[0, 0, 0].tolist() == [0, 255, 0]
+
+
+def test_what_decides_the_pixels_makes_another_pack(images: Path, tmp_path: Path) -> None:
+    changed: list[dict[str, object]] = [{"background": "black"}, {"max_megapixels": 1.5}, {"drop_duplicates": True}]
+    packs = [open_pack(config_for(images, tmp_path, **options)).folder for options in ({}, *changed)]
+    assert len(set(packs)) == 4
+    assert open_pack(config_for(images, tmp_path, max_rejected=0.5)).folder == packs[0]
+
+
+def test_a_pack_among_the_images_is_not_one_of_them(images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(images, folder)
+    for _ in range(2):
+        write_pack(str(folder), folder / "pack", resolution=16)
+        assert len(open_pack(config_for(folder, folder / "cache")).images) == 20
+
+
+def test_gan_pack_touches_nothing_but_its_pack(images: Path, tmp_path: Path) -> None:
+    for neighbour in ("faces.unfinished", "faces.rejected", "faces"):
+        (tmp_path / neighbour).mkdir()
+    (tmp_path / "faces.rejected" / "labels.txt").write_text("mine")
+    write_pack(str(images), tmp_path / "faces", resolution=16)
+    assert (tmp_path / "faces.rejected" / "labels.txt").read_text() == "mine"
+    assert (tmp_path / "faces.unfinished").exists()
+    (tmp_path / "faces" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"is not a pack alone \(notes.txt\)"):
+        write_pack("sprites", tmp_path / "faces", resolution=16)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    write_pack(str(images), tmp_path / "link", resolution=16)
+    assert (tmp_path / "elsewhere" / "index.json").exists()
+
+
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 16
@@ -91,16 +140,22 @@ def test_bad_files_are_left_out_and_listed(images: Path, tmp_path: Path) -> None
     folder.mkdir()
     for index, path in enumerate(images.rglob("*.png")):
         (folder / f"{index:02d}.png").write_bytes(path.read_bytes() if index != 7 else path.read_bytes()[:200])
-    for _ in range(2):  # the second time as clearly as the first
+    for _ in range(2):  # the second time as clearly as the first, without decoding again
         with pytest.raises(
             UsageError, match=r"1 of 20 images cannot be read: 1 × 'image file is truncated'; e\.g\. .*07"
         ):
             open_pack(config_for(folder, tmp_path))
+    (made,) = (tmp_path / "packs").glob("*/images.bin")
+    written = made.stat().st_mtime_ns
     pack = open_pack(config_for(folder, tmp_path, max_rejected=0.05))
     assert len(pack.images) == 19
+    assert made.stat().st_mtime_ns == written
     rows = list(csv.reader((pack.folder / "rejected.csv").read_text().splitlines()))
     assert [Path(row[0]).name for row in rows[1:]] == ["07.png"]
     assert rows[1][1]
+    (folder / "new.png").touch()
+    with pytest.raises(UsageError, match=r"2 of 21 images cannot be read"):
+        open_pack(config_for(folder, tmp_path, max_rejected=0.05))
 
 
 def test_nothing_readable_is_refused_however_much_is_allowed(tmp_path: Path) -> None:
@@ -115,14 +170,17 @@ def test_a_pack_that_was_cut_short_is_made_again(images: Path, tmp_path: Path) -
     config = config_for(images, tmp_path)
     whole = open_pack(config)
     (whole.folder / "images.bin").rename(tmp_path / "images.bin")
-    whole.folder.rename(whole.folder.with_suffix(".unfinished"))
+    whole.folder.rename(whole.folder.with_name(f".unfinished-pack-{whole.folder.name}-a1b2c3"))
     assert open_pack(config).content == whole.content
+    assert not list((tmp_path / "packs").glob(".unfinished*"))
 
 
 def test_several_processes_at_once_make_one_pack(images: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PACK, str(images), str(tmp_path), "512"]
     jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    lines = [job.communicate(timeout=120)[0].splitlines()[-1] for job in jobs]
+    said = [job.communicate(timeout=120)[0].splitlines() for job in jobs]
+    assert sum(line.startswith("Packed 20 images") for lines in said for line in lines) == 1
+    lines = [lines[-1] for lines in said]
     assert len(set(lines)) == 1
     assert all(job.returncode == 0 for job in jobs)
     assert len([path for path in (tmp_path / "packs").iterdir() if path.is_dir()]) == 1
@@ -132,7 +190,7 @@ def test_a_job_waits_while_another_packs(images: Path, tmp_path: Path) -> None:
     config = config_for(images, tmp_path)
     folder = open_pack(config).folder
     (folder / "index.json").unlink()
-    with filelock.FileLock(f"{folder}.lock"):
+    with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
         job = subprocess.Popen([sys.executable, "-c", PACK, str(images), str(tmp_path), "16"], stdout=subprocess.PIPE)
         assert job.stdout is not None
         assert job.stdout.readline().startswith(b"Another process is packing")
@@ -145,7 +203,9 @@ def test_a_cache_that_cannot_be_written_serves_what_it_holds(images: Path, tmp_p
     config = config_for(images, tmp_path)
     pack = open_pack(config)
     before = sorted(path.name for path in (tmp_path / "packs").iterdir())
-    Path(f"{pack.folder}.lock").unlink(missing_ok=True)  # nothing is locked or written for a pack that is there
+    pack.folder.with_name(f".{pack.folder.name}.lock").unlink(
+        missing_ok=True
+    )  # nothing is locked or written for a pack that is there
     assert open_pack(config).content == pack.content
     assert sorted(path.name for path in (tmp_path / "packs").iterdir()) == [
         n for n in before if not n.endswith(".lock")
@@ -156,7 +216,7 @@ def test_a_killed_packer_leaves_no_workers(tmp_path: Path) -> None:
     job = subprocess.Popen([sys.executable, "-c", PACK, "sprites", str(tmp_path), "256"], stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL)  # fmt: skip
     parent = psutil.Process(job.pid)
-    until(lambda: len(parent.children()) >= 2 and any((tmp_path / "packs").glob("*.unfinished")))
+    until(lambda: len(parent.children()) >= 2 and any((tmp_path / "packs").glob(".unfinished-pack-*")))
     workers = parent.children()
     job.kill()
     job.wait()
@@ -185,7 +245,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_pack(images: Path, tmp_path: Pa
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "cannot keep the packed images in" in result.stderr
     assert "File too large" in result.stderr
-    assert not list((tmp_path / "packs").glob("*/index.json"))
+    assert [path.suffix for path in (tmp_path / "packs").iterdir()] == [".lock"], "nothing half-written fills the disk"
     assert len(open_pack(replace(config_for(images, tmp_path), resolution=64)).images) == 20
 
 
@@ -223,7 +283,7 @@ def test_gan_pack_makes_a_pack_that_data_takes(
         open_pack(config_for(out, tmp_path))
     write_pack(str(images), out, resolution=16)
     assert open_pack(config_for(out, tmp_path)).content == automatic.content
-    with pytest.raises(UsageError, match="is not a pack but something else"):
+    with pytest.raises(UsageError, match="is not a pack alone"):
         write_pack(str(images), images)
 
 
