@@ -2,9 +2,11 @@
 
 import io
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import tyro
 
@@ -52,10 +54,14 @@ def train(arguments: list[str]) -> int:
 
 
 def leave_if_stuck(status: int) -> None:
-    """End the process where a tracker's thread hangs: its library would wait for it once more on the way out."""
+    """End the process where a tracker's thread hangs, and (on Linux) the service that it waits for: the tracker's
+    library would wait for it once more on the way out, and the service holds our output open."""
     if any(thread.name == "tracker" for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
+        for children in Path("/proc/self/task").glob("*/children"):
+            for child in children.read_text().split():
+                os.kill(int(child), signal.SIGKILL)
         os._exit(status)
 
 

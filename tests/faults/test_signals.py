@@ -41,8 +41,23 @@ def test_one_process(number: int, images: Path, tmp_path: Path) -> None:
     stopped(Job("python", tmp_path / "run", "--data", images, *ENDLESS), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=name_of)
-@pytest.mark.parametrize("starter", ["accelerate launch", "two processes", "torchrun"])
+LAUNCHED = [
+    pytest.param(starter, number, id=f"{starter}-{name_of(number)}", marks=[pytest.mark.slow] if often else [])
+    for starter, number, often in (
+        ("accelerate launch", signal.SIGTERM, False),
+        ("accelerate launch", signal.SIGUSR1, False),
+        ("accelerate launch", signal.SIGINT, True),
+        ("two processes", signal.SIGTERM, False),
+        ("two processes", signal.SIGUSR1, True),
+        ("two processes", signal.SIGINT, True),
+        ("torchrun", signal.SIGTERM, True),
+        ("torchrun", signal.SIGUSR1, False),
+        ("torchrun", signal.SIGINT, False),
+    )
+]
+
+
+@pytest.mark.parametrize(("starter", "number"), LAUNCHED)
 def test_a_launcher(starter: str, number: int, images: Path, tmp_path: Path) -> None:
     """Whether it passes the signal on, or just dies of it."""
     stopped(Job(starter, tmp_path / "run", "--data", images, *ENDLESS), number)

@@ -1,0 +1,40 @@
+"""W&B that dies or hangs: training goes on, its log is whole, and its end does not wait for long."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.jobs import Job, gone, status_of
+
+
+def service_of(job: Job) -> psutil.Process:
+    """W&B's own process."""
+    found = [child for child in job.workers()[0].children(recursive=True) if "wandb" in " ".join(child.cmdline())]
+    assert found
+    return found[0]
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+def test_its_process_is_lost(name: str, images: Path, tmp_path: Path) -> None:
+    words = ("--track.wandb", "offline", "--iterations", 400, "--log-every", 1, "--sample-every", 20)
+    job = Job("python", tmp_path / "run", "--data", images, *words).wait_for_iteration(3)
+    service = service_of(job)
+    service.send_signal(getattr(signal, name))
+    lost_at = status_of(job.run)["iteration"]
+    job.wait_for_iteration(400)
+    began = time.monotonic()
+    code, said = job.end(60)
+    took = time.monotonic() - began
+    print(f"\n{name}: lost at iteration {lost_at}, {took:.1f} s from the last iteration to the end")
+    assert code == 0, said
+    assert gone([service]), "nothing is left behind"
+    assert lost_at < 400
+    assert took < 25
+    assert status_of(job.run)["state"] == "finished"
+    lines = [json.loads(line)["iteration"] for line in (job.run / "log.jsonl").read_text().splitlines()]
+    assert lines == list(range(1, 401))
+    assert "log.jsonl has it all" in said
