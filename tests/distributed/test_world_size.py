@@ -1,6 +1,6 @@
 """N processes equal one, by the real script through the real launcher, in float64.
 
-pytest tests/distributed/test_world_size.py -s prints the differences that the README quotes.
+pytest tests/distributed/test_world_size.py -m "slow or not slow" -s prints the differences that the README quotes.
 """
 
 import json
@@ -53,6 +53,8 @@ CASES: dict[str, tuple[str, ...]] = {
         *("--augment.fakes", "True"),
     ),
 }
+ON_FOUR = ("BatchNorm", "accumulation 2, no normalisation", "penalty r1-r2, MSG")
+"""Compared on four processes every time; the others too with pytest -m slow."""
 Ended = Callable[..., Checkpoint]
 
 
@@ -79,16 +81,21 @@ def case(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """The last checkpoint of one of CASES. Runs of one number of processes share their start, which takes longest."""
 
     @cache
-    def runs(processes: int) -> Path:
+    def runs(processes: int, names: tuple[str, ...]) -> Path:
         folder = tmp_path_factory.mktemp(f"processes {processes}")
         common = [*TINY, "--data", images, "--dtype", "float64", "--iterations", ITERATIONS, "--optim-g.lr", "1e-3"]
-        jobs = {name: [str(word) for word in (*common, *words)] for name, words in CASES.items()}
+        jobs = {name: [str(word) for word in (*common, *words)] for name, words in CASES.items() if name in names}
         launcher = with_processes(processes)
         result = run_module("tests.distributed.train_all", folder, json.dumps(jobs), launcher=launcher, timeout=880)
         assert result.returncode == 0, result.stderr
         return folder
 
-    return lambda name, processes: checkpoint_of(runs(processes) / name, ITERATIONS)
+    def run(name: str, processes: int) -> Checkpoint:
+        others = tuple(other for other in CASES if other not in ON_FOUR)
+        names = tuple(CASES) if processes < 4 else ON_FOUR if name in ON_FOUR else others
+        return checkpoint_of(runs(processes, names) / name, ITERATIONS)
+
+    return run
 
 
 def test_every_loss_penalty_and_augmentation_is_among_the_cases() -> None:
@@ -98,8 +105,14 @@ def test_every_loss_penalty_and_augmentation_is_among_the_cases() -> None:
 
 
 @pytest.mark.timeout(900)  # the first of a number of processes trains all cases with it
-@pytest.mark.parametrize("processes", [2, 4])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "processes"),
+    [
+        pytest.param(name, processes, marks=[pytest.mark.slow] if processes == 4 and name not in ON_FOUR else [])
+        for name in CASES
+        for processes in (2, 4)
+    ],
+)
 def test_the_number_of_processes_does_not_change_the_result(name: str, processes: int, case: Ended) -> None:
     difference = largest_difference(case(name, 1), case(name, processes))
     print(f"\n| {name} | {processes} | {difference:.1e} |")
