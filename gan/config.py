@@ -494,7 +494,7 @@ def save(config: Config, path: Path) -> None:
     """Write the settings as a recipe: `--recipe RUN/config.yaml` repeats the run (in its own folder)."""
     nested: dict[str, Any] = {}
     for name, value in flags(config):
-        if name in ("out", "resume") or value is None:
+        if name in ("out", "resume", "resume-changed") or value is None:
             continue
         *groups, key = name.split(".")
         place = nested

@@ -35,8 +35,8 @@ class Player:
     def backward(self, loss: Tensor) -> None:
         """`loss` is a mean over the batch; `scale` makes a sum of it. A loss that is not finite spoils every gradient,
         on all processes, so that each of them skips the update."""
-        spoilt = torch.where(loss.detach().isfinite(), 1.0, float("nan"))
-        self.scaler.scale(self.scale * spoilt * loss).backward()
+        one_or_nan = torch.where(loss.detach().isfinite(), 1.0, float("nan"))
+        self.scaler.scale(self.scale * one_or_nan * loss).backward()
 
     def set_learning_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:

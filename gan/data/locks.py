@@ -12,11 +12,12 @@ from gan.telemetry.console import say
 
 
 @contextmanager
-def waiting_lock(path: Path, act: str) -> Iterator[None]:
+def waiting_lock(path: Path, act: str) -> Iterator[bool]:
     """Hold the lock at `path`; when another process holds it, say that it is `act`-ing, and wait.
 
     The operating system drops the lock when its holder dies. Between machines it holds where the shared disk passes
-    locks on (NFS from version 4, Lustre with flock). On a disk that knows no locks, both do the same work.
+    locks on (NFS from version 4, Lustre with flock). On a disk that knows no locks, both do the same work: what this
+    yields says whether the lock is held.
     """
     lock = filelock.FileLock(path)
     try:
@@ -29,6 +30,6 @@ def waiting_lock(path: Path, act: str) -> Iterator[None]:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()

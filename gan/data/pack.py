@@ -70,10 +70,10 @@ def find_or_make(source: Source, folder: Path, config: Config) -> Pack:
     wanted = fingerprint(source, config)
     if (pack := read_pack(folder, wanted)) is None:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with waiting_lock(folder.with_name(f".{folder.name}.lock"), f"packing {source.name}"):
+        with waiting_lock(folder.with_name(f".{folder.name}.lock"), f"packing {source.name}") as alone:
             if (pack := read_pack(folder, wanted)) is None:
                 facts = {"version": VERSION, "fingerprint": wanted, **settings(config)}
-                index = pack_images(source, folder, config, facts)
+                index = pack_images(source, folder, config, facts, alone)
                 pack = Pack(folder, map_images(folder, index["shape"]), index)
     return check_rejected(pack, config)
 

@@ -118,9 +118,10 @@ def row_digest(row: np.ndarray) -> bytes:
     return hashlib.sha256(row.data).digest()
 
 
-def pack_images(source: Source, folder: Path, config: Config, facts: dict[str, Any]) -> dict[str, Any]:
-    """Decode every image of `source` into `folder`, under its lock. The index: `facts` and what was found."""
-    for leftover in folder.parent.glob(f"{UNFINISHED}{glob.escape(folder.name)}-*"):
+def pack_images(source: Source, folder: Path, config: Config, facts: dict[str, Any], alone: bool) -> dict[str, Any]:
+    """Decode every image of `source` into `folder`. The index: `facts` and what was found. `alone`: no other process
+    can be doing the same, so what one that was killed has left behind is removed."""
+    for leftover in folder.parent.glob(f"{UNFINISHED}{glob.escape(folder.name)}-*") if alone else ():
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished = Path(tempfile.mkdtemp("", f"{UNFINISHED}{folder.name}-", folder.parent))
     os.chmod(unfinished, 0o777 & ~umask())
@@ -251,13 +252,14 @@ def pool(decoder: Decoder, workers: int) -> Iterator[Callable[[range], Future[li
     if workers == 1:
         yield lambda numbers: done(decoder(numbers))
         return
-    executor: ProcessPoolExecutor | ThreadPoolExecutor = ThreadPoolExecutor(workers)
-    act: Callable[[range], list[Decoded | str]] = decoder
-    if sys.platform == "linux":
+    executor: ProcessPoolExecutor | ThreadPoolExecutor
+    forked = sys.platform == "linux"
+    if forked:
         executor = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), begin_worker, (decoder,))
-        act = decode_in_worker
+    else:
+        executor = ThreadPoolExecutor(workers)
     try:
-        yield lambda numbers: executor.submit(act, numbers)
+        yield lambda numbers: executor.submit(decode_in_worker if forked else decoder, numbers)
     finally:
         executor.shutdown(cancel_futures=True)
 

@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import os
 import shutil
@@ -184,6 +185,21 @@ def test_several_processes_at_once_make_one_pack(images: Path, tmp_path: Path) -
     assert len(set(lines)) == 1
     assert all(job.returncode == 0 for job in jobs)
     assert len([path for path in (tmp_path / "packs").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_disk_without_locks_keeps_each_job_to_itself(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    config = config_for(images, tmp_path)
+    whole = open_pack(config)
+    of_another = whole.folder.with_name(f".unfinished-pack-{whole.folder.name}-a1b2c3")
+    whole.folder.rename(of_another)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert open_pack(config).content == whole.content
+    assert (of_another / "images.bin").exists()
 
 
 def test_a_job_waits_while_another_packs(images: Path, tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ def test_changed_settings_are_named_and_need_a_word(images: Path, tmp_path: Path
     said = train(*words, "--iterations", 5, *changed, "--resume-changed", True)
     assert "Going on although this has changed: objective.loss, optim-g.lr." in said
     assert "Going on from" in said
+    assert not read_recipe(str(run / "config.yaml")).resume_changed, (
+        "a licence for once, not for whoever repeats the run"
+    )
     train(*words, "--iterations", 6, *changed)  # the new settings are the run's own now
     assert checkpoint_of(run, 6).state["trajectory"]["objective.loss"] == "hinge"
     assert read_recipe(str(run / "config.yaml")).objective.loss == "hinge"
