@@ -39,7 +39,7 @@ def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, A
     Each file reaches the disk before the manifest, the manifest before the rename, the rename before anything older
     is removed. A crash at any moment leaves the earlier checkpoints as they were.
     """
-    target = folder / f"iteration-{iteration:08d}"
+    target = place(folder, iteration)
     unfinished = folder / f".unfinished-{target.name}"
     for leftover in folder.glob(".unfinished-*"):
         shutil.rmtree(leftover)
@@ -61,6 +61,11 @@ def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, A
     for old in listed(folder)[keep:]:
         remove(old)
     return target
+
+
+def place(folder: Path, iteration: int) -> Path:
+    """Where the checkpoint of an iteration is, or will be."""
+    return folder / f"iteration-{iteration:08d}"
 
 
 def load(path: Path) -> Checkpoint:

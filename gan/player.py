@@ -78,8 +78,8 @@ class Player:
         return {**self.scaler.state_dict(), "skipped": int(self.skipped), "in_a_row": int(self.in_a_row)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.skipped.fill_(state.pop("skipped"))
-        self.in_a_row.fill_(state.pop("in_a_row"))
+        self.skipped.fill_(state.pop("skipped", 0))
+        self.in_a_row.fill_(state.pop("in_a_row", 0))
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state)
 

@@ -126,7 +126,7 @@ class Trainer:
         self.total = total_iterations(config, len(images))
         self.source: Checkpoint | None = None  # what --init-from names, on the main process
         self.failed_saves, self.ending = 0, False
-        self.saved_at = self.iteration = self.resume()
+        self.iteration = self.resume()
 
     def build_players(self) -> None:
         """G, D and what updates them, and the average of G. Bare networks are self.G and self.D."""
@@ -180,8 +180,7 @@ class Trainer:
     def yield_to(self, number: int) -> None:
         """Save, and leave word that the run was told to stop by this signal."""
         self.ending = True
-        if self.saved_at != self.iteration:
-            self.save()
+        self.save()
         if self.accelerator.is_main_process:
             self.folder.write_status("preempted", self.iteration, reason=Signals(number).name)
 
@@ -297,11 +296,12 @@ class Trainer:
     def save(self) -> None:
         """A checkpoint, by the main process. One that cannot be written is told and done without, unless it is the last
         of the run or one of many. A collective; raises RunError."""
-        self.saved_at = self.iteration
         together(self.accelerator, self.try_to_save if self.accelerator.is_main_process else lambda: None)
 
     def try_to_save(self) -> None:
         folder, options = self.folder.checkpoints, self.config.checkpoint
+        if self.ending and checkpoint.place(folder, self.iteration).exists():
+            return  # saved a moment ago, or gone on from
         try:
             checkpoint.save(folder, self.iteration, *self.contents(), options.keep)
             self.failed_saves = 0
@@ -327,7 +327,7 @@ class Trainer:
             "optimizer_d": checkpoint.optimizer_tensors(self.player_d.optimizer, self.D),
         }
         for group, values in tensors.items():
-            if not torch.stack([value.isfinite().all() for value in values.values()]).all():
+            if not all(bool(value.isfinite().all()) for value in values.values()):
                 letter = "d" if group in ("discriminator", "optimizer_d") else "g"
                 raise RunError(f"{group} holds values that are not finite at iteration {self.iteration}, and was not "
                                f"saved. {self.remedy(letter)}")  # fmt: skip

@@ -50,6 +50,10 @@ class Decoded(NamedTuple):
     mode: str
 
 
+Submit = Callable[[range], "Future[list[Decoded | str]]"]
+"""Have images decoded, some time; what will come of it."""
+
+
 @dataclass
 class Census:
     """What was found in a source, gathered image by image in their order."""
@@ -129,7 +133,10 @@ def pack_images(source: Source, folder: Path, config: Config, facts: dict[str, A
         index = fill(unfinished, source, config, facts)
         check_replaceable(folder)
         shutil.rmtree(folder, ignore_errors=True)
-        unfinished.replace(folder)
+        with (
+            contextlib.nullcontext() if alone else contextlib.suppress(OSError)
+        ):  # another may just have put the same there
+            unfinished.replace(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     say(summary(index, folder))
@@ -221,36 +228,42 @@ def decode_all(decoder: Decoder, count: int) -> Iterator[Decoded | str]:
     size = max(1, min(JOB_IMAGES, JOB_BYTES // math.prod(decoder.shape)))
     jobs = [range(start, min(start + size, count)) for start in range(0, count, size)]
     workers = max(1, min(decoder.config.data_options.workers or available_cores(), len(jobs)))
-    waiting: deque[tuple[range, Future[list[Decoded | str]]]] = deque()
+    done = 0
     with (
         quiet_pillow(),
         pool(decoder, workers) as submit,
         tqdm(total=count, desc=f"Packing {decoder.source.name}", unit="image", disable=None) as bar,
     ):
-        for job in [*jobs, *[None] * 4 * workers]:
-            numbers = waiting[0][0] if waiting else job
-            try:
-                if job is not None:
-                    waiting.append((job, submit(job)))
-                if waiting and (job is None or len(waiting) > 4 * workers):
-                    numbers, future = waiting.popleft()
-                    yield from future.result()
-                    bar.update(len(numbers))
-            except BrokenExecutor:
-                if numbers is not None:
-                    names = [decoder.source.label(number) for number in (numbers[0], numbers[-1])]
-                    raise RunError(
-                        f"a process that decodes images was killed while at {names[0]} … {names[1]} or soon after. If "
-                        "memory ran out, set --data-options.workers 1; otherwise look at those files."
-                    ) from None
+        try:
+            for results in in_order(submit, jobs, 4 * workers):
+                yield from results
+                done += len(results)
+                bar.update(len(results))
+        except BrokenExecutor:
+            names = [decoder.source.label(number) for number in (done, min(count, done + 4 * workers * size) - 1)]
+            raise RunError(
+                f"a process that decodes images was killed somewhere in {names[0]} … {names[1]}. If memory ran out, "
+                "set --data-options.workers 1; otherwise look at those files."
+            ) from None
+
+
+def in_order(submit: Submit, jobs: list[range], ahead: int) -> Iterator[list[Decoded | str]]:
+    """The results of each job, in the order of the jobs; as many as `ahead` are under way at once."""
+    waiting: deque[Future[list[Decoded | str]]] = deque()
+    for job in jobs:
+        waiting.append(submit(job))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 @contextlib.contextmanager
-def pool(decoder: Decoder, workers: int) -> Iterator[Callable[[range], Future[list[Decoded | str]]]]:
+def pool(decoder: Decoder, workers: int) -> Iterator[Submit]:
     """How to have a range decoded: by forked processes, since small images keep Python's lock busy; by threads where
     processes cannot be forked safely; by nobody else where one is enough."""
     if workers == 1:
-        yield lambda numbers: done(decoder(numbers))
+        yield lambda numbers: finished(decoder(numbers))
         return
     executor: ProcessPoolExecutor | ThreadPoolExecutor
     forked = sys.platform == "linux"
@@ -264,7 +277,7 @@ def pool(decoder: Decoder, workers: int) -> Iterator[Callable[[range], Future[li
         executor.shutdown(cancel_futures=True)
 
 
-def done(results: list[Decoded | str]) -> Future[list[Decoded | str]]:
+def finished(results: list[Decoded | str]) -> Future[list[Decoded | str]]:
     future: Future[list[Decoded | str]] = Future()
     future.set_result(results)
     return future
