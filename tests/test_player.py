@@ -12,6 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 from gan.config import Config, ObjectiveConfig
 from gan.data.pack import open_pack
 from gan.errors import RunError
+from gan.preemption import Preempted, Preemption
 from gan.run_folder import RunFolder
 from gan.trainer import Trainer
 from gan.watchdog import Watchdog
@@ -200,3 +201,19 @@ def test_a_state_that_is_not_finite_never_becomes_a_checkpoint(config: Config) -
     ):
         trainer.save()
     assert [path.name for path in trainer.folder.checkpoints.iterdir()] == ["iteration-00000000"]
+
+
+def test_a_stop_before_the_first_iteration_is_saved_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def at_once(preemption: Preemption) -> bool:
+        preemption.signal = 15
+        return True
+
+    trainer = build(config, "run", "no")
+    monkeypatch.setattr(Preemption, "due", at_once)
+    with pytest.raises(Preempted, match="Stopped by SIGTERM; saved at iteration 0 of 1000"):
+        trainer.run(Watchdog(trainer.accelerator, limit_s=60))
+    again, fresh = build(config, "run", "no"), build(config, "fresh", "no")
+    assert [path.name for path in again.folder.checkpoints.iterdir()] == ["iteration-00000000"]
+    again.iterate(0)
+    fresh.iterate(0)
+    assert all(one.equal(two) for one, two in zip(weights(again), weights(fresh), strict=True))
