@@ -54,6 +54,17 @@ def test_fingerprints_follow_the_files(tmp_path: Path) -> None:
     assert len({before, added, Folder(tmp_path).fingerprint()}) == 3
 
 
+def test_a_zips_fingerprint_follows_what_is_in_it(tmp_path: Path) -> None:
+    """The content of each file, and those that are left out too."""
+    found = set()
+    for number, files in enumerate(({"a.png": b"1"}, {"a.png": b"2"}, {"a.png": b"1", "b.png": b""})):
+        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        found.add(Zip(tmp_path / f"{number}.zip").fingerprint())
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize(
     "data",
     ["nowhere", "n" * 300, "", "sprits", "empty", "text.txt", "torchvision:MNIS", "torchvision:EMNIST", "sprites:7"],
