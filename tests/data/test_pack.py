@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.packing import ALONE
 from gan.config import Config, DataOptions
-from gan.data.batches import Batches, is_resident, pyramid, to_unit_range
+from gan.data.batches import Batches, copy_to, is_resident, pyramid, to_unit_range
 from gan.data.pack import open_pack, write_pack
 from gan.data.pixels import to_pixels
 from gan.errors import UsageError
@@ -310,6 +310,7 @@ def test_batches_are_the_same_wherever_the_images_live(images: Path, tmp_path: P
     for position in (0, 16, 96):
         assert mapped.at(position).equal(resident.at(position))
     assert isinstance(resident.images, torch.Tensor)
+    assert (copy_to(cpu, pack.images, block=8).numpy() == pack.images).all(), "in three blocks, the last one shorter"
     assert not is_resident("auto", cpu, 1)
     assert not is_resident("disk", cpu, 1)
     with pytest.raises(UsageError, match="needs a GPU, and this run is on the cpu"):
