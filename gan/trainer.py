@@ -4,7 +4,7 @@ import copy
 import math
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gan import checkpoint
 from gan.augment import AUGMENTS, augment, background_of
 from gan.checkpoint import Checkpoint
-from gan.config import Config, images_per_iteration, trajectory
+from gan.config import Config, images_per_iteration
 from gan.data.batches import Batches, is_resident, pyramid, to_device
 from gan.data.pack import Pack, open_pack
 from gan.ema import update_ema
@@ -32,6 +32,7 @@ from gan.player import Player, keep_if
 from gan.preemption import Preempted, Preemption
 from gan.processes import check_agreement, check_batch, from_main, precision, start_processes, together
 from gan.randomness import initialise, latents, uniform
+from gan.resume import clear_the_way, find_checkpoint, find_source, identity_of
 from gan.run_folder import RunFolder
 from gan.steps import CriticStep, Statistics, clip_weights, frozen, generator_loss, mean_of
 from gan.telemetry.console import say
@@ -115,7 +116,7 @@ class Trainer:
 
     def __init__(self, config: Config, accelerator: Accelerator, folder: RunFolder, images: np.ndarray, content: str):
         self.config, self.accelerator, self.folder = config, accelerator, folder
-        self.images, self.content = images, content
+        self.images = images
         self.device, self.dtype = accelerator.device, getattr(torch, config.dtype)
         self.loss = LOSSES[config.objective.loss]
         self.build_players()
@@ -124,7 +125,7 @@ class Trainer:
         self.batches = Batches(images, part, config.seed, *place, self.device, self.dtype, resident)
         self.background = background_of(config, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
-        self.source: Checkpoint | None = None  # what --init-from names, on the main process
+        self.identity = identity_of(config, accelerator, content)
         self.failed_saves, self.ending = 0, False
         self.iteration = self.resume()
 
@@ -331,7 +332,7 @@ class Trainer:
                 letter = "d" if group in ("discriminator", "optimizer_d") else "g"
                 raise RunError(f"{group} holds values that are not finite at iteration {self.iteration}, and was not "
                                f"saved. {self.remedy(letter)}")  # fmt: skip
-        state = {"trajectory": self.identity(), "amp_g": self.player_g.state(), "amp_d": self.player_d.state()}
+        state = {"trajectory": self.identity, "amp_g": self.player_g.state(), "amp_d": self.player_d.state()}
         return tensors, state
 
     def check_progress(self) -> None:
@@ -357,10 +358,18 @@ class Trainer:
         )
 
     def resume(self) -> int:
-        """Load what `--resume` asks for; the number of iterations already done. The main process reads the disk."""
-        found = from_main(self.accelerator, self.find_checkpoint, checkpoint.to_message, checkpoint.from_message)
+        """Load what `--resume` asks for, or begin with what `--init-from` does; the number of iterations already done.
+        The main process reads the disk for all."""
+        found = self.from_disk(lambda: find_checkpoint(self.config, self.folder, self.identity, self.total))
+        source = self.from_disk(lambda: find_source(self.config, found))
+        main = self.accelerator.is_main_process
+        together(self.accelerator, lambda: clear_the_way(self.config, self.folder, found) if main else None)
+        if source is not None:
+            table = initialise_from(source, self.config, self.G, self.D)
+            self.G_ema.load_state_dict(self.G.state_dict())
+            if main:
+                say(table)
         if found is None:
-            self.take_over()
             return 0
         for name, module in (("generator", self.G), ("generator_ema", self.G_ema), ("discriminator", self.D)):
             module.load_state_dict(found.tensors[name])
@@ -369,63 +378,9 @@ class Trainer:
             player.load_state(found.state[f"amp_{letter}"])
         return int(found.state["iteration"])
 
-    def take_over(self) -> None:
-        """Begin with the weights of the run that `--init-from` names, if it does."""
-        found = from_main(self.accelerator, lambda: self.source, checkpoint.to_message, checkpoint.from_message)
-        if found is None:
-            return
-        table = initialise_from(found, self.config, self.G, self.D)
-        self.G_ema.load_state_dict(self.G.state_dict())
-        if self.accelerator.is_main_process:
-            say(table)
-
-    def find_checkpoint(self) -> Checkpoint | None:
-        """The checkpoint to go on from, with what would be in its way set aside."""
-        wish, mine = self.config.resume, self.folder.checkpoints
-        if wish == "auto":
-            found = checkpoint.load_newest(mine)
-        else:
-            found = None if wish == "never" else open_checkpoint(Path(wish), "--resume")
-        if found is not None:
-            self.check_same_run(found)
-        if found is None and self.config.init_from is not None:
-            self.source = open_checkpoint(self.config.init_from, "--init-from")  # before anything is moved
-        if wish == "auto" and found is not None:
-            checkpoint.set_damaged_aside(mine, found.path)
-        else:
-            self.folder.set_aside()
-            self.folder.create()
-        if found is not None:
-            say(f"Going on from {found.path}.")
-        return found
-
-    def identity(self) -> dict[str, Any]:
-        """What decides the path of this run; a checkpoint carries it, and only fits a run with the same."""
-        model = self.config.model
-        local = not model.sync_batchnorm and "batch" in (model.norm_g, model.norm_d)
-        return {
-            **trajectory(self.config),
-            "mixed precision": precision(self.accelerator),
-            "images": self.content,
-            "processes": self.accelerator.num_processes if local else "any",
-        }
-
-    def check_same_run(self, found: Checkpoint) -> None:
-        """Raises UsageError naming what differs, or when there is nothing left to do from an explicit checkpoint."""
-        now, then = self.identity(), found.state["trajectory"]
-        changed = [name for name in now if now[name] != then.get(name)]
-        words = {"images": "other images", "mixed precision": f"mixed precision {then.get('mixed precision')}",
-                 "processes": f"{then.get('processes')} process(es) that each have their own BatchNorm"}  # fmt: skip
-        if changed and self.config.resume_changed and not any(fixed(name) for name in changed):
-            say(f"Going on although this has changed: {', '.join(changed)}.")
-        elif changed:
-            what = ", ".join(words.get(name, f"--{name} {then.get(name)}") for name in changed)
-            raise UsageError(
-                f"{found.path} was made with {what}. Use the same settings again, or another run folder with --out; or "
-                "go on regardless with --resume-changed True, where networks and optimizers stay what they are."
-            )
-        if self.config.resume != "auto" and found.state["iteration"] >= self.total:
-            raise UsageError(f"{found.path} is already as long as this run, {self.total} iterations; ask for more.")
+    def from_disk(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
+        """What the main process finds, on all of them. A collective."""
+        return from_main(self.accelerator, find, checkpoint.to_message, checkpoint.from_message)
 
     def announce(self, recorder: Recorder) -> None:
         """Start the record: what runs where, and a look at the real images."""
@@ -471,19 +426,3 @@ class Trainer:
             say("Next, your own images: accelerate launch train.py --data FOLDER_OR_ZIP")
         else:
             say(f"Next, more samples: gan sample {shlex.quote(str(self.folder.path))} --out samples.png")
-
-
-def fixed(setting: str) -> bool:
-    """Whether a checkpoint fits no run in which this differs, whatever the user wishes."""
-    return setting in ("resolution", "channels", "dtype") or setting.startswith("model.") or setting.endswith(".method")
-
-
-def open_checkpoint(path: Path, flag: str) -> Checkpoint:
-    """The checkpoint in `path`, or the newest of the run there; `flag` asked for it. Raises RunError or UsageError."""
-    if os.path.exists(path / "manifest.json"):
-        return checkpoint.load(path)
-    found = checkpoint.load_newest(path / "checkpoints") if os.path.isdir(path) else None
-    if found is None:
-        others = ", auto or never" if flag == "--resume" else ""
-        raise UsageError(f"{flag} {path}: there is no checkpoint; give a run folder or a checkpoint's folder{others}.")
-    return found
