@@ -27,13 +27,12 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         self.checkpoints, self.samples = path / "checkpoints", path / "samples"
-        self.log, self.status = path / "log.jsonl", path / "status.json"
+        self.log, self.status, self.config = path / "log.jsonl", path / "status.json", path / "config.yaml"
 
     def create(self) -> None:
         """Make the folders. Raises UsageError when nothing can be written there."""
         try:
-            for folder in (self.path, self.checkpoints, self.samples):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.make()
             probe = self.path / ".writable"
             probe.touch()
             probe.unlink()
@@ -41,6 +40,11 @@ class RunFolder:
             raise UsageError(
                 f"cannot write to the run folder {self.path}: {error.strerror}. Choose another with --out."
             ) from None
+
+    def make(self) -> None:
+        """The folders. Raises OSError."""
+        for folder in (self.path, self.checkpoints, self.samples):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def lock(self) -> filelock.BaseFileLock:
         """Keep other runs out for as long as this object lives. Raises UsageError when one is in already."""
@@ -73,7 +77,7 @@ class RunFolder:
 
     def describe(self, config: Config, facts: dict[str, Any]) -> None:
         """Write config.yaml and environment.json."""
-        configuration.save(config, self.path / "config.yaml")
+        configuration.save(config, self.config)
         (self.path / "environment.json").write_text(json.dumps({**environment(), **facts}, indent=1))
 
     def write_status(self, state: str, iteration: int, **details: Any) -> None:

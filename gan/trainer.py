@@ -304,6 +304,9 @@ class Trainer:
         if self.ending and checkpoint.place(folder, self.iteration).exists():
             return  # saved a moment ago, or gone on from
         try:
+            if not self.folder.config.exists():  # somebody has removed the run folder
+                self.folder.make()
+                self.describe()
             checkpoint.save(folder, self.iteration, *self.contents(), options.keep)
             self.failed_saves = 0
         except OSError as error:
@@ -387,8 +390,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         self.folder.rewind_log(self.iteration)
-        facts = {"processes": self.accelerator.num_processes, "precision": precision(self.accelerator)}
-        self.folder.describe(self.config, facts)
+        self.describe()
         self.folder.write_status("running", self.iteration)
         side, machine = self.config.resolution, f"{self.accelerator.num_processes} × {self.device.type}"
         sizes = [sum(parameter.numel() for parameter in module.parameters()) for module in (self.G, self.D)]
@@ -397,6 +399,11 @@ class Trainer:
         if where := recorder.tracker.where():
             say(where)
         recorder.picture("reals", self.images[evenly(len(self.images), self.config.samples)], self.iteration)
+
+    def describe(self) -> None:
+        """Write down what the run is."""
+        facts = {"processes": self.accelerator.num_processes, "precision": precision(self.accelerator)}
+        self.folder.describe(self.config, facts)
 
     def amp(self) -> dict[str, float]:
         """Each player's skipped updates since the run began and, in fp16, its loss scale. Reads the device."""

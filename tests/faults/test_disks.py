@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -43,6 +44,23 @@ def test_a_disk_that_is_full_for_a_while(images: Path, tmp_path: Path) -> None:
     done = status_of(run)["iteration"]
     lines = [json.loads(line)["iteration"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert lines == list(range(1, done + 1)), "no line is lost, none is there twice"
+
+
+def test_a_run_folder_that_is_removed_is_made_again(images: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    job = Job("python", run, "--data", images, *ENDLESS).wait_for_iteration(6)
+    shutil.rmtree(run, ignore_errors=True)
+    job.wait_for_iteration(status_of(run).get("iteration", 6) + 20)
+    job.process.send_signal(signal.SIGTERM)
+    code, said = job.end()
+    assert code == 75
+    assert "log.jsonl could not be written (No such file or directory); training goes on" in said
+    end = status_of(run)["iteration"] + 4
+    words = ("--data", images, "--iterations", end, "--log-every", 1)
+    train("--recipe", run / "config.yaml", *words, "--out", run)
+    train(*words, "--out", tmp_path / "straight")
+    assert_same_weights(checkpoint_of(run, end), checkpoint_of(tmp_path / "straight", end))
+    assert list((run / "samples").glob("iteration-*.png")) and (run / "environment.json").exists()
 
 
 def test_a_disk_that_stays_full_ends_the_run_and_the_next_goes_on(images: Path, tmp_path: Path) -> None:
