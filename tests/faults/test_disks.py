@@ -60,7 +60,8 @@ def test_a_run_folder_that_is_removed_is_made_again(images: Path, tmp_path: Path
     train("--recipe", run / "config.yaml", *words, "--out", run)
     train(*words, "--out", tmp_path / "straight")
     assert_same_weights(checkpoint_of(run, end), checkpoint_of(tmp_path / "straight", end))
-    assert list((run / "samples").glob("iteration-*.png")) and (run / "environment.json").exists()
+    assert list((run / "samples").glob("iteration-*.png"))
+    assert (run / "environment.json").exists()
 
 
 def test_a_disk_that_stays_full_ends_the_run_and_the_next_goes_on(images: Path, tmp_path: Path) -> None:
