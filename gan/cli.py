@@ -68,12 +68,16 @@ def leave_if_stuck(status: int) -> None:
 def main() -> int:
     """The `gan` command."""
 
+    if sys.argv[1:2] == ["where"]:  # its flags are those of train.py
+        return guarded(lambda: print(parse(sys.argv[2:]).out))
+
     def run() -> None:
         with plain_refusals():
             tyro.extras.subcommand_cli_from_dict(
                 {"sample": write_samples, "pack": write_pack},
                 prog="gan",
-                description="Around a run: pack its images, draw new ones. Training itself: accelerate launch train.py",
+                description="Around a run: pack its images, draw new ones; gan where FLAGS… names the run folder of "
+                "train.py FLAGS…. Training itself: accelerate launch train.py",
                 config=(tyro.conf.FlagConversionOff,),
             )
 

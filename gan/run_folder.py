@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from gan.config import Config
 from gan.errors import UsageError
 from gan.telemetry.console import say
 
+SLURM = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST")
 CONTENTS = ("config.yaml", "environment.json", "log.jsonl", "status.json", "checkpoints", "samples", "wandb")
 
 
@@ -118,7 +120,7 @@ def attempt(write: Callable[[], None], what: str) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware. No environment variables: they may hold secrets."""
+    """Versions, hardware and the place in a cluster. Of the environment's variables, which may hold secrets, SLURM's."""
     packages = ("torchvision", "accelerate", "wandb", "numpy", "pillow")
     return {
         "python": platform.python_version(),
@@ -127,6 +129,7 @@ def environment() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "machine": platform.platform(),
         "commit": git_commit(),
+        **{name.lower(): os.environ[name] for name in SLURM if name in os.environ},
     }
 
 
