@@ -129,16 +129,16 @@ class Cluster:
                 daemon.kill()
                 daemon.wait()
 
-    def run(self, *command: str, check: bool = True, **environment: str) -> str:
+    def run(self, *command: str, check: bool = True, environment: dict[str, str] | None = None) -> str:
         result = subprocess.run(
-            command, env=self.environment | environment, capture_output=True, text=True, timeout=60, cwd=ROOT
+            command, env=self.environment | (environment or {}), capture_output=True, text=True, timeout=60, cwd=ROOT
         )
         assert not check or result.returncode == 0, (command, result.stdout, result.stderr)
         return result.stdout
 
     def submit(self, output: Path, *words: object, **environment: str) -> "Job":
         """`words` follow sbatch: its options, a script of slurm/, and the script's arguments."""
-        told = self.run("sbatch", "--parsable", "--output", str(output), *map(str, words), **environment)
+        told = self.run("sbatch", "--parsable", "--output", str(output), *map(str, words), environment=environment)
         return Job(self, told.strip(), output)
 
 
