@@ -8,6 +8,7 @@ CHECKPOINTS/iteration-00012000/NAME.safetensors …   one file per group of tens
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ from gan.telemetry.console import say
 TensorGroups = dict[str, dict[str, Tensor]]
 
 
+class DamageError(RunError):
+    """A checkpoint that is not whole, so that an older one has to do."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """`tensors`: group → name → CPU tensor; `state`: JSON values, among them "iteration"."""
@@ -33,8 +38,9 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, Any], keep: int) -> Path:
-    """Write a checkpoint for `iteration`, then remove all but the newest `keep`. Call it on one process only.
+def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, Any], keep: int | None) -> Path:
+    """Write a checkpoint for `iteration`, then remove all but the newest `keep` (None: remove none). Call it on one
+    process only. Raises OSError.
 
     Each file reaches the disk before the manifest, the manifest before the rename, the rename before anything older
     is removed. A crash at any moment leaves the earlier checkpoints as they were.
@@ -42,7 +48,7 @@ def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, A
     target = place(folder, iteration)
     unfinished = folder / f".unfinished-{target.name}"
     for leftover in folder.glob(".unfinished-*"):
-        shutil.rmtree(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         contents = {f"{name}.safetensors": to_bytes(group) for name, group in tensors.items()}
@@ -58,8 +64,11 @@ def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, A
         remove(target)
     unfinished.rename(target)
     flush_folder(folder)
-    for old in listed(folder)[keep:]:
-        remove(old)
+    for old in listed(folder)[keep:] if keep else []:
+        try:
+            remove(old)
+        except OSError as error:  # the new one is safe; a network disk may hold on to an old one for a while
+            say(f"Warning: {old} could not be removed ({error.strerror or error}).")
     return target
 
 
@@ -69,20 +78,32 @@ def place(folder: Path, iteration: int) -> Path:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint, every byte checked. Raises RunError, saying which file is missing or damaged."""
+    """Read a checkpoint, every byte checked. Raises DamageError, saying which file is missing or damaged, and RunError
+    when the disk does not let it be read."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         if manifest["sha256"] != checksum_of_files(manifest["files"]):
-            raise RunError(f"{path}/manifest.json is damaged")
-        contents = {name: (path / name).read_bytes() for name in manifest["files"]}
-        for name, content in contents.items():
-            if hashlib.sha256(content).hexdigest() != manifest["files"][name]["sha256"]:
-                raise RunError(f"{path}/{name} is damaged")
+            raise DamageError(f"{path}/manifest.json is damaged")
+        contents = {name: read_checked(path, name, facts) for name, facts in manifest["files"].items()}
         state = json.loads(contents.pop("state.json"))
         tensors = {Path(name).stem: safetensors.torch.load(content) for name, content in contents.items()}
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise RunError(f"{path} is not a whole checkpoint ({error})") from None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, KeyError, TypeError, AttributeError,
+            RecursionError, SafetensorError) as error:  # fmt: skip
+        raise DamageError(f"{path} is not a whole checkpoint ({error})") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); nothing was changed. Mend that first.") from None
     return Checkpoint(path, tensors, state)
+
+
+def read_checked(path: Path, name: str, facts: dict[str, Any]) -> bytes:
+    """A file of a checkpoint, of the size and checksum in its manifest. Raises DamageError and OSError."""
+    file = path / name
+    if Path(name).name != name or not file.is_file() or file.stat().st_size != facts["bytes"]:
+        raise DamageError(f"{file} is missing or damaged")
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+        raise DamageError(f"{file} is damaged")
+    return content
 
 
 def to_message(found: Checkpoint | None) -> bytes:
@@ -108,11 +129,12 @@ def from_message(content: bytes) -> Checkpoint | None:
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest intact checkpoint in `folder`, or None. Damaged ones are named, passed over and left as they are."""
+    """The newest intact checkpoint in `folder`, or None. Damaged ones are named, passed over and left as they are.
+    Raises RunError when one cannot be read."""
     for path in listed(folder):
         try:
             return load(path)
-        except RunError as error:
+        except DamageError as error:
             say(f"Skipping a checkpoint: {error}.")
     return None
 
@@ -120,15 +142,20 @@ def load_newest(folder: Path) -> Checkpoint | None:
 def set_damaged_aside(folder: Path, newest_intact: Path) -> None:
     """Rename what is newer than the newest intact checkpoint to damaged-…, so that it is kept but never in the way."""
     for path in listed(folder):
-        if path.name > newest_intact.name:
+        if iteration_of(path) > iteration_of(newest_intact):
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
 
 
 def listed(folder: Path) -> list[Path]:
-    """Finished checkpoints, newest first."""
-    return sorted(folder.glob("iteration-*"), key=lambda path: path.name, reverse=True)
+    """Finished checkpoints, newest first. A copy under another name is none."""
+    names = [path for path in folder.glob("iteration-*") if re.fullmatch(r"iteration-\d{8,}", path.name)]
+    return sorted(names, key=iteration_of, reverse=True)
+
+
+def iteration_of(path: Path) -> int:
+    return int(path.name.removeprefix("iteration-"))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """The commands: train.py, and `gan` with its subcommands."""
 
+import contextlib
 import io
 import os
 import signal
@@ -14,6 +15,7 @@ from gan.config import parse, plain_refusals
 from gan.data.pack import write_pack
 from gan.errors import ProcessError, UserFault
 from gan.sample import write_samples
+from gan.telemetry.console import fall_silent
 
 
 def guarded(command: Callable[[], None]) -> int:
@@ -25,7 +27,8 @@ def guarded(command: Callable[[], None]) -> int:
         command()
     except UserFault as fault:
         if speaks(fault):
-            print(f"{fault.label}{' '.join(str(fault).split())}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                print(f"{fault.label}{' '.join(str(fault).split())}", file=sys.stderr, flush=True)
         return fault.exit_status
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr, flush=True)
@@ -49,6 +52,7 @@ def train(arguments: list[str]) -> int:
         train(config)
 
     status = guarded(run)
+    fall_silent()
     leave_if_stuck(status)
     return status
 
@@ -57,8 +61,6 @@ def leave_if_stuck(status: int) -> None:
     """End the process where a tracker's thread hangs, and (on Linux) the service that it waits for: the tracker's
     library would wait for it once more on the way out, and the service holds our output open."""
     if any(thread.name == "tracker" for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
         for children in Path("/proc/self/task").glob("*/children"):
             for child in children.read_text().split():
                 os.kill(int(child), signal.SIGKILL)

@@ -490,8 +490,8 @@ def default_out(config: Config) -> Path:
     return Path("runs") / f"{Path(config.recipe).stem}-{Path(config.data.replace(':', '-')).resolve().stem}-{digest}"
 
 
-def save(config: Config, path: Path) -> None:
-    """Write the settings as a recipe: `--recipe RUN/config.yaml` repeats the run (in its own folder)."""
+def as_yaml(config: Config) -> str:
+    """The settings as a recipe: `--recipe RUN/config.yaml` repeats the run (in its own folder)."""
     nested: dict[str, Any] = {}
     for name, value in flags(config):
         if name in ("out", "resume", "resume-changed") or value is None:
@@ -501,4 +501,4 @@ def save(config: Config, path: Path) -> None:
         for group in groups:
             place = place.setdefault(group, {})
         place[key] = str(value) if isinstance(value, Path) else value
-    path.write_text(yaml.safe_dump(nested, sort_keys=False))
+    return yaml.safe_dump(nested, sort_keys=False)

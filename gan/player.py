@@ -80,7 +80,7 @@ class Player:
     def load_state(self, state: dict[str, Any]) -> None:
         self.skipped.fill_(state.pop("skipped", 0))
         self.in_a_row.fill_(state.pop("in_a_row", 0))
-        if self.scaler.is_enabled():
+        if self.scaler.is_enabled() and state:  # a run that was not in fp16 has none
             self.scaler.load_state_dict(state)
 
 

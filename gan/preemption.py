@@ -3,11 +3,8 @@
 SIGTERM, SIGUSR1, SIGUSR2 and SIGINT (Ctrl-C) ask for it. One process having got the signal is enough.
 """
 
-import ctypes
 import os
 import signal
-import sys
-import time
 from collections import deque
 from types import FrameType
 from typing import Any
@@ -17,11 +14,9 @@ from accelerate import Accelerator
 from torch import Tensor, distributed
 
 from gan.errors import UserFault
+from gan.orphans import LAUNCHERS
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT") if hasattr(signal, name)]
-LAUNCHERS = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"}
-"""Environment variables by which accelerate launch and torchrun are known."""
-PARENT_DEATH_SIGNAL = 1  # Linux: prctl(PR_SET_PDEATHSIG, …)
 LAG = 4
 """Iterations after which a GPU's answer is read: long since there, so nobody waits for it."""
 
@@ -35,20 +30,20 @@ class Preempted(UserFault):
 
 
 class Preemption:
-    """Inside `with`, the signals only leave a note, which `due` passes on. A second Ctrl-C ends the process at once."""
+    """Inside `with`, the signals only leave a note, which `due` passes on. A second Ctrl-C (under a launcher
+    a third) ends the process at once."""
 
     def __init__(self, accelerator: Accelerator):
         self.processes, self.device = accelerator.num_processes, accelerator.device
-        self.noted, self.noted_at = 0, 0.0
+        self.noted, self.interrupts = 0, 0
+        self.enough = 3 if LAUNCHERS & os.environ.keys() else 2
+        """So many Ctrl-C end the process at once: torchrun repeats the first one by itself."""
         self.signal = 0
         """The signal for which the run stops, once that is settled."""
         self.waiting: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
 
     def __enter__(self) -> "Preemption":
         self.former: dict[int, Any] = {number: signal.signal(number, self.note) for number in SIGNALS}
-        if sys.platform == "linux" and LAUNCHERS & os.environ.keys():
-            # a launcher that dies of a signal it does not pass on would leave its processes behind, training
-            ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -56,12 +51,11 @@ class Preemption:
             signal.signal(number, handler)
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if number == signal.SIGINT and self.noted and now - self.noted_at > 1:  # torchrun repeats the first at once
+        self.interrupts += number == signal.SIGINT
+        if self.interrupts >= self.enough:
             os.write(2, b"Stopped at once; the newest checkpoint is as it was.\n")
             os._exit(128 + signal.SIGINT)
-        if not self.noted:
-            self.noted, self.noted_at = number, now
+        self.noted = self.noted or number
 
     def due(self) -> bool:
         """Whether to stop now. Every process calls it once per iteration, and all get the same answer."""

@@ -19,6 +19,8 @@ def find_checkpoint(config: Config, folder: RunFolder, identity: dict[str, Any],
     """The checkpoint that `--resume` asks for. Raises RunError or UsageError."""
     if config.resume == "auto":
         found = checkpoint.load_newest(folder.checkpoints)
+        if found is None and checkpoint.listed(folder.checkpoints):
+            raise UsageError(f"no checkpoint in {folder.checkpoints} is whole. To start anew: --resume never.")
     else:
         found = None if config.resume == "never" else open_checkpoint(Path(config.resume), "--resume")
     if found is not None:
@@ -36,7 +38,7 @@ def clear_the_way(config: Config, folder: RunFolder, found: Checkpoint | None) -
     if config.resume == "auto" and found is not None:
         checkpoint.set_damaged_aside(folder.checkpoints, found.path)
     else:
-        folder.set_aside()
+        folder.set_aside(config.checkpoint.every)
         folder.create()
     if found is not None:
         say(f"Going on from {found.path}.")

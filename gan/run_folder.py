@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,17 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         self.checkpoints, self.samples = path / "checkpoints", path / "samples"
-        self.log, self.status, self.config = path / "log.jsonl", path / "status.json", path / "config.yaml"
+        self.log, self.status = path / "log.jsonl", path / "status.json"
+        self.locked: filelock.BaseFileLock | None = None
 
     def create(self) -> None:
         """Make the folders. Raises UsageError when nothing can be written there."""
         try:
             self.make()
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
+            for folder in (self.path, self.checkpoints, self.samples):
+                probe = folder / ".writable"
+                probe.touch()
+                probe.unlink()
         except OSError as error:
             raise UsageError(
                 f"cannot write to the run folder {self.path}: {error.strerror}. Choose another with --out."
@@ -48,8 +50,8 @@ class RunFolder:
         for folder in (self.path, self.checkpoints, self.samples):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def lock(self) -> filelock.BaseFileLock:
-        """Keep other runs out for as long as this object lives. Raises UsageError when one is in already."""
+    def lock(self) -> None:
+        """Keep other runs out, until `unlock`. Raises UsageError when one is in already."""
         lock = filelock.FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -57,7 +59,24 @@ class RunFolder:
             raise UsageError(
                 f"another process is training in {self.path}. Wait for it, or choose another --out."
             ) from None
-        return lock
+        except OSError as error:
+            raise UsageError(f"cannot lock the run folder {self.path}: {error.strerror}.") from None
+        self.locked, self.locked_file = lock, os.stat(lock.lock_file).st_ino
+
+    def unlock(self) -> None:
+        if self.locked is not None:
+            self.locked.release()
+
+    def restore(self) -> bool:
+        """Make the folders and the lock again where somebody has removed them; whether that was so. Raises OSError, and
+        UsageError when another run has come in meanwhile."""
+        with contextlib.suppress(OSError):
+            if os.stat(self.path / ".lock").st_ino == self.locked_file and self.samples.exists():
+                return False
+        self.make()
+        self.unlock()
+        self.lock()
+        return True
 
     def remove_if_empty(self) -> None:
         """Leave no empty folders behind a command that was refused."""
@@ -65,10 +84,11 @@ class RunFolder:
             for folder in (self.samples, self.checkpoints, self.path):
                 folder.rmdir()
 
-    def set_aside(self) -> None:
-        """Move a former run's files to previous-1/, previous-2/, …, so that a new record can start and none is lost."""
+    def set_aside(self, every: int) -> None:
+        """Move a former run's files to previous-1/, previous-2/, …, so that a new record can start and none is lost.
+        What did not get as far as its first checkpoint, after `every` iterations, is written over."""
         present = [self.path / name for name in CONTENTS if (self.path / name).exists()]
-        if not any(self.checkpoints.glob("iteration-*")):
+        if not any(self.checkpoints.glob("iteration-*")) and last_logged(self.log) < every:
             return
         number = next(n for n in itertools.count(1) if not (self.path / f"previous-{n}").exists())
         aside = self.path / f"previous-{number}"
@@ -79,8 +99,17 @@ class RunFolder:
 
     def describe(self, config: Config, facts: dict[str, Any]) -> None:
         """Write config.yaml and environment.json."""
-        configuration.save(config, self.config)
-        (self.path / "environment.json").write_text(json.dumps({**environment(), **facts}, indent=1))
+
+        def write() -> None:
+            for name, content in (
+                ("config.yaml", configuration.as_yaml(config)),
+                ("environment.json", json.dumps({**environment(), **facts}, indent=1)),
+            ):
+                fresh = self.path / f".{name}"
+                fresh.write_text(content)
+                fresh.replace(self.path / name)
+
+        attempt(write, f"{self.path}/config.yaml")
 
     def write_status(self, state: str, iteration: int, **details: Any) -> None:
         """`state` is running, preempted, finished or failed. Replaced in one step: a reader never sees half of it."""
@@ -91,24 +120,35 @@ class RunFolder:
                 fresh.write_text(json.dumps({"state": state, "iteration": iteration, **details}))
                 fresh.replace(self.status)
             except OSError:  # a full disk: a word or two may still fit where the old ones are
-                self.status.write_text(json.dumps({"state": state, "iteration": iteration}))
+                with open(self.status, "r+") as file:
+                    file.write(json.dumps({"state": state, "iteration": iteration}))
+                    file.truncate()
 
         attempt(write, str(self.status))
 
     def rewind_log(self, iteration: int) -> None:
-        """Drop log lines past `iteration`: they are about to be written again."""
+        """Drop log lines past `iteration`, which are about to be written again, and what is no line of a log. Raises
+        UsageError."""
         if not self.log.exists():
             return
-        kept = []
-        for line in self.log.read_text().splitlines():
-            try:
-                if json.loads(line)["iteration"] <= iteration:
-                    kept.append(line + "\n")
-            except ValueError:  # a line cut short by a crash
-                continue
         fresh = self.path / ".log.jsonl"
-        fresh.write_text("".join(kept))
-        fresh.replace(self.log)
+        try:
+            fresh.write_text("".join(f"{line}\n" for line, done in lines_of(self.log) if done <= iteration))
+            fresh.replace(self.log)
+        except OSError as error:
+            raise UsageError(f"cannot write to the run folder {self.path}: {error.strerror}.") from None
+
+
+def lines_of(log: Path) -> Iterator[tuple[str, int]]:
+    """The lines of a log, each with its iteration; those that are damaged are left out."""
+    for line in log.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            yield line, int(json.loads(line)["iteration"])
+
+
+def last_logged(log: Path) -> int:
+    """The last iteration in a log; 0 where there is none."""
+    return max((done for _, done in lines_of(log)), default=0) if log.exists() else 0
 
 
 def attempt(write: Callable[[], None], what: str) -> None:
@@ -120,7 +160,7 @@ def attempt(write: Callable[[], None], what: str) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, hardware and the place in a cluster. Of the environment's variables, which may hold secrets, SLURM's."""
+    """Versions, hardware, and the job where SLURM runs it. No other environment variables: they may hold secrets."""
     packages = ("torchvision", "accelerate", "wandb", "numpy", "pillow")
     return {
         "python": platform.python_version(),

@@ -54,7 +54,7 @@ def train(config: Config) -> None:
         except BaseException:
             folder.remove_if_empty()
             raise
-        lock = together(accelerator, folder.lock if accelerator.is_main_process else lambda: None)
+        together(accelerator, folder.lock if accelerator.is_main_process else lambda: None)
         trainer = Trainer(config, accelerator, folder, pack.images, pack.content)
         watchdog.report = trainer.record_failure
         try:
@@ -66,8 +66,7 @@ def train(config: Config) -> None:
             trainer.record_failure(str(error) or type(error).__name__)
             raise
         finally:
-            if lock is not None:
-                lock.release()
+            folder.unlock()
     accelerator.state.destroy_process_group()
 
 
@@ -155,12 +154,13 @@ class Trainer:
         if begin >= self.total:
             if self.accelerator.is_main_process:
                 say(f"This run has already finished: {begin} iterations. Train longer with --kimg or --iterations.")
+                self.folder.write_status("finished", begin)  # it may have been killed before it could
             return
         recorder = Recorder(config, self.accelerator, self.folder, len(self.images), begin, self.total)
         self.announce(recorder)
         watchdog.progress()
-        try:
-            with Preemption(self.accelerator) as preemption:
+        with Preemption(self.accelerator) as preemption:
+            try:
                 while self.iteration < self.total and not preemption.due():
                     recorder.add(self.iterate(self.iteration))
                     self.iteration += 1
@@ -169,14 +169,15 @@ class Trainer:
                 if preemption.signal:
                     watchdog.stop()  # the store it looks into may go with the launcher
                     self.yield_to(preemption.signal)
-            self.accelerator.wait_for_everyone()
-            watchdog.stop()  # the others may leave now; what follows is the main process' alone
-        finally:
-            recorder.close()
-        if preemption.signal:
-            raise Preempted(f"Stopped by {Signals(preemption.signal).name}; saved at iteration {self.iteration} of "
-                            f"{self.total}. The same command goes on from there.")  # fmt: skip
-        self.conclude()
+                self.accelerator.wait_for_everyone()
+                watchdog.stop()  # the others may leave now; what follows is the main process' alone
+            finally:
+                recorder.close()
+            if preemption.signal:
+                same = "The same command" if config.resume == "auto" else "The same command with --resume auto"
+                raise Preempted(f"Stopped by {Signals(preemption.signal).name}; saved at iteration {self.iteration} of "
+                                f"{self.total}. {same} goes on from there.")  # fmt: skip
+            self.conclude()
 
     def yield_to(self, number: int) -> None:
         """Save, and leave word that the run was told to stop by this signal."""
@@ -186,13 +187,13 @@ class Trainer:
             self.folder.write_status("preempted", self.iteration, reason=Signals(number).name)
 
     def record(self, recorder: Recorder, watchdog: Watchdog) -> None:
-        """Save, log and draw, each when it is due."""
+        """Log, draw and save, each when it is due. Saving comes last: a run that goes on from there lacks nothing."""
         self.ending = self.iteration == self.total
         for every, act in (
-            (self.config.checkpoint.every, self.save),
             (self.config.log_every, self.check_progress),
             (self.config.log_every, lambda: recorder.log(self.iteration, self.amp())),
             (self.config.sample_every, lambda: self.picture(recorder)),
+            (self.config.checkpoint.every, self.save),
         ):
             if self.iteration % every == 0 or self.iteration == self.total:
                 act()
@@ -297,17 +298,21 @@ class Trainer:
     def save(self) -> None:
         """A checkpoint, by the main process. One that cannot be written is told and done without, unless it is the last
         of the run or one of many. A collective; raises RunError."""
+        self.check_progress()
         together(self.accelerator, self.try_to_save if self.accelerator.is_main_process else lambda: None)
 
     def try_to_save(self) -> None:
         folder, options = self.folder.checkpoints, self.config.checkpoint
         if self.ending and checkpoint.place(folder, self.iteration).exists():
             return  # saved a moment ago, or gone on from
+        skipping = any(int(player.in_a_row) for player in (self.player_d, self.player_g))
+        if skipping and not self.ending:  # it may never recover, and must not take a good one's place
+            say(f"Not saved at iteration {self.iteration}: the last update was skipped, its gradients not finite.")
+            return
         try:
-            if not self.folder.config.exists():  # somebody has removed the run folder
-                self.folder.make()
+            if self.folder.restore():
                 self.describe()
-            checkpoint.save(folder, self.iteration, *self.contents(), options.keep)
+            checkpoint.save(folder, self.iteration, *self.contents(), None if skipping else options.keep)
             self.failed_saves = 0
         except OSError as error:
             self.failed_saves += 1
@@ -374,12 +379,17 @@ class Trainer:
                 say(table)
         if found is None:
             return 0
-        for name, module in (("generator", self.G), ("generator_ema", self.G_ema), ("discriminator", self.D)):
-            module.load_state_dict(found.tensors[name])
-        for letter, player in (("g", self.player_g), ("d", self.player_d)):
-            checkpoint.load_optimizer(player.optimizer, player.module, found.tensors[f"optimizer_{letter}"])
-            player.load_state(found.state[f"amp_{letter}"])
-        return int(found.state["iteration"])
+        try:
+            for name, module in (("generator", self.G), ("generator_ema", self.G_ema), ("discriminator", self.D)):
+                module.load_state_dict(found.tensors[name])
+            for letter, player in (("g", self.player_g), ("d", self.player_d)):
+                checkpoint.load_optimizer(player.optimizer, player.module, found.tensors[f"optimizer_{letter}"])
+                player.load_state(found.state[f"amp_{letter}"])
+                if self.config.resume_changed:
+                    player.in_a_row.zero_()  # what changed may have cured it
+            return int(found.state["iteration"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise RunError(f"{found.path} does not fit this version of the trainer ({error}).") from None
 
     def from_disk(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
         """What the main process finds, on all of them. A collective."""

@@ -38,7 +38,7 @@ class Watchdog(threading.Thread):
         """Called with the reason before the process ends itself."""
         self.silent_s = [0.0] * self.processes
         self.idle_s, self.finished = 0.0, 0
-        self.stopped = threading.Event()
+        self.stopped, self.parent = threading.Event(), os.getppid()
 
     def __enter__(self) -> "Watchdog":
         if self.processes > 1:
@@ -73,7 +73,8 @@ class Watchdog(threading.Thread):
         try:
             self.watch()
         except RuntimeError as error:  # of the store: it is gone, and the machine or the launcher that held it
-            if not self.stopped.wait(2 * self.period_s):  # a launcher's death stops the run in good order
+            # where the launcher has gone, the run is about to stop in good order, after this iteration
+            if not self.stopped.wait(2 * self.period_s if os.getppid() == self.parent else self.limit_s):
                 self.end(f"process 0, which all others report to, cannot be reached ({type(error).__name__})")
 
     def watch(self) -> None:

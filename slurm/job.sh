@@ -13,6 +13,7 @@ train() {
     }
     mkdir -p "$run_folder" && touch "$run_folder/.attempt" || exit 1
     say "restart ${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST, run folder $run_folder"
+    ((${SLURM_RESTART_COUNT:-0})) && set -- "$@" --resume auto # whatever it began with, it goes on with itself
     run_on_nodes "$@"
     case $(state) in
         finished) exit 0 ;;

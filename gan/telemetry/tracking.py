@@ -31,7 +31,7 @@ class Tracker:
 
     def __init__(self, accelerator: Accelerator, config: Config, run_folder: Path):
         self.accelerator, self.folder = accelerator, run_folder
-        self.mode = wandb_mode(config.track.wandb) if accelerator.is_main_process else "disabled"
+        self.mode = "unknown" if accelerator.is_main_process else "disabled"
         self.attempt(lambda: self.start(config))
         self.calls: queue.Queue[Callable[[], None] | None] = queue.Queue(ROOM)
         self.thread = threading.Thread(target=self.work, name="tracker", daemon=True)
@@ -48,9 +48,11 @@ class Tracker:
             self.calls.put_nowait(call)
 
     def start(self, config: Config) -> None:
-        """Open the W&B run; when the server does not answer, open it offline and say so."""
+        """Open the W&B run; offline, and say so, when the server does not answer or W&B's settings are amiss."""
         try:
-            self.open_run(config)
+            self.mode = wandb_mode(config.track.wandb)
+            if self.mode != "disabled":
+                self.open_run(config)
         except Exception as error:
             if self.mode == "offline":
                 raise
@@ -63,8 +65,10 @@ class Tracker:
     def open_run(self, config: Config) -> None:
         id_file = self.folder / "wandb" / "id.txt"
         id_file.parent.mkdir(exist_ok=True)
-        if not id_file.exists():
-            id_file.write_text(secrets.token_hex(4))
+        if not id_file.exists() or not id_file.read_text().strip():
+            fresh = id_file.with_suffix(".new")
+            fresh.write_text(secrets.token_hex(4))
+            fresh.replace(id_file)
         options = {
             "id": id_file.read_text().strip(),
             "name": self.folder.name,

@@ -8,6 +8,7 @@ is finished, and the next one begins. An attempt that was killed while a checkpo
 save.
 """
 
+import json
 import os
 import random
 import signal
@@ -28,7 +29,19 @@ from gan.cli import train
 from tests.conftest import TINY
 
 TOTAL, EVERY = 40, 2
-WORDS = [*TINY, "--iterations", str(TOTAL), "--checkpoint.every", str(EVERY), "--log-every", "1", "--seed", "5"]
+WORDS = [
+    *TINY,
+    "--iterations",
+    str(TOTAL),
+    "--checkpoint.every",
+    str(EVERY),
+    "--log-every",
+    "1",
+    "--sample-every",
+    "10",
+    "--seed",
+    "5",
+]
 
 
 @dataclass
@@ -106,11 +119,12 @@ def newest(run: Path) -> int:
     return int(found.state["iteration"]) if found else 0
 
 
-def content(run: Path) -> list[bytes]:
-    """Every byte of the tensors in the last checkpoint."""
-    return [
-        path.read_bytes() for path in sorted((run / "checkpoints" / f"iteration-{TOTAL:08d}").glob("*.safetensors"))
-    ]
+def content(run: Path) -> list[bytes | str]:
+    """All that a finished run leaves and that no clock is in: tensors of the last checkpoint, pictures, log, status."""
+    tensors = sorted((run / "checkpoints" / f"iteration-{TOTAL:08d}").glob("*.safetensors"))
+    pictures = sorted((run / "samples").glob("*.png"))
+    log = [json.loads(line) | {"images_per_second": 0} for line in (run / "log.jsonl").read_text().splitlines()]
+    return [*(path.read_bytes() for path in (*tensors, *pictures)), json.dumps(log), (run / "status.json").read_text()]
 
 
 def torment(kills: int, processes: int, seed: int, scratch: Path) -> Score:
@@ -128,7 +142,7 @@ def torment(kills: int, processes: int, seed: int, scratch: Path) -> Score:
     starting = time.monotonic() - began
     assert set(wait(reference, 120).values()) == {0}, "the run that is left alone has failed"
     duration, expected = time.monotonic() - began - starting, content(scratch / "reference")
-    assert len(expected) == 5
+    assert len(expected) == 5 + 1 + TOTAL // 10 + 2
     score, chance = Score(), random.Random(seed)
     while score.kills < kills:
         run = scratch / f"run {score.finished}"

@@ -68,7 +68,7 @@ def test_a_former_run_is_set_aside_whole(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "iteration-00000001").mkdir()
     (tmp_path / "log.jsonl").write_text("old")
     (tmp_path / "mine.txt").write_text("not the run's")
-    folder.set_aside()
+    folder.set_aside(every=1000)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "previous-1"]
     assert (tmp_path / "previous-1" / "log.jsonl").read_text() == "old"
     assert (tmp_path / "previous-1" / "checkpoints" / "iteration-00000001").is_dir()
