@@ -1,5 +1,7 @@
+import json
 import os
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +167,53 @@ def test_optimizer_state_goes_on_exactly(fused: bool) -> None:
         step(copy, other, seed)
     for one, two in zip(module.parameters(), copy.parameters(), strict=True):
         assert one.equal(two)
+
+
+def test_copies_under_other_names_are_no_checkpoints(tmp_path: Path) -> None:
+    for number in (99_999_999, 100_000_000):
+        write(tmp_path, number, keep=2)
+    for name in ("iteration-best", "iteration-copy", "iteration-00000001.old"):
+        shutil.copytree(tmp_path / "iteration-99999999", tmp_path / name)
+    write(tmp_path, 100_000_001, keep=2)
+    assert [path.name for path in checkpoint.listed(tmp_path)] == ["iteration-100000001", "iteration-100000000"]
+    assert (tmp_path / "iteration-best").is_dir()
+
+
+def test_an_old_one_that_cannot_be_removed_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def busy(path: Path) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(checkpoint, "remove", busy)
+    for number in (1, 2):
+        write(tmp_path, number, keep=1)
+    assert "iteration-00000001 could not be removed (Device or resource busy)" in capsys.readouterr().out
+    assert checkpoint.load(tmp_path / "iteration-00000002").state["iteration"] == 2
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/dev/zero", "sub/a.safetensors"])
+def test_a_manifest_names_files_of_its_own_folder_only(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path, 1)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"][name] = next(iter(manifest["files"].values()))
+    manifest["sha256"] = checkpoint.checksum_of_files(manifest["files"])
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(checkpoint.DamageError, match="is missing or damaged"):
+        checkpoint.load(path)
+
+
+def test_one_that_the_disk_does_not_give_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older one would be gone on from, and the newest set aside as damaged."""
+    for number in (1, 2):
+        path = write(tmp_path, number, keep=2)
+    read = Path.read_bytes
+
+    def refuse(file: Path) -> bytes:
+        if file.parent == path:
+            raise OSError(5, "Input/output error")
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(RunError, match=r"cannot be read \(Input/output error\); nothing was changed"):
+        checkpoint.load_newest(tmp_path)

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch.amp.grad_scaler import GradScaler
 
+from gan import checkpoint
 from gan.config import Config, ObjectiveConfig
 from gan.data.pack import open_pack
 from gan.errors import RunError
@@ -217,3 +218,81 @@ def test_a_stop_before_the_first_iteration_is_saved_too(config: Config, monkeypa
     again.iterate(0)
     fresh.iterate(0)
     assert all(one.equal(two) for one, two in zip(weights(again), weights(fresh), strict=True))
+
+
+def test_while_updates_are_skipped_nothing_takes_a_good_checkpoints_place(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = replace(config.checkpoint, keep=1)
+    trainer = build(replace(config, checkpoint=options), "run", "no")
+    trainer.save()
+    trainer.iteration = 1
+    trainer.player_d.in_a_row += 1
+    trainer.save()
+    assert "Not saved at iteration 1" in capsys.readouterr().out
+    trainer.ending = True  # told to stop: better this than nothing, but beside the other
+    trainer.save()
+    assert [path.name for path in checkpoint.listed(trainer.folder.checkpoints)] == [
+        "iteration-00000001",
+        "iteration-00000000",
+    ]
+    assert int(build(replace(config, checkpoint=options), "run", "no").player_d.in_a_row) == 1
+    cured = replace(config, resume_changed=True, optim_d=replace(config.optim_d, lr=1e-5))
+    assert int(build(cured, "run", "no").player_d.in_a_row) == 0
+
+
+@pytest.mark.parametrize("group", ["generator", "generator_ema", "discriminator", "optimizer_g", "optimizer_d"])
+def test_no_part_of_a_checkpoint_may_hold_what_is_not_finite(group: str, config: Config) -> None:
+    trainer = build(config, "run", "no")
+    trainer.iterate(0)
+    modules = {"generator": trainer.G, "generator_ema": trainer.G_ema, "discriminator": trainer.D}
+    if group in modules:
+        values = list(modules[group].state_dict().values())
+    else:
+        player = trainer.player_g if group == "optimizer_g" else trainer.player_d
+        values = [state["exp_avg"] for state in player.optimizer.state.values()]
+    values[-1].fill_(float("nan")) if values[-1].is_floating_point() else values[0].fill_(float("nan"))
+    with pytest.raises(RunError, match=f"{group} holds values that are not finite"):
+        trainer.save()
+
+
+def test_failures_count_only_in_a_row(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = build(replace(config, checkpoint=replace(config.checkpoint, max_failures=2)), "run", "no")
+    save = checkpoint.save
+
+    def full(*arguments: object) -> Path:
+        raise OSError("the disk is full")
+
+    for number, does in enumerate((full, save, full)):
+        trainer.iteration = number
+        monkeypatch.setattr(checkpoint, "save", does)
+        trainer.save()
+    with pytest.raises(RunError, match="could not be saved"):
+        trainer.save()
+
+
+def test_the_diagnosis_counts_iterations_not_updates(config: Config) -> None:
+    trainer = build(replace(config, max_skipped=4, objective=ObjectiveConfig(n_critic=2)), "run", "no")
+    trainer.player_d.in_a_row += 4
+    trainer.iteration = 7
+    with pytest.raises(RunError, match="D's gradients have not been finite since iteration 5: its last 4 updates"):
+        trainer.check_progress()
+
+
+def test_one_bad_update_of_several_in_an_iteration_leaves_no_trace(config: Config) -> None:
+    """The first of D's two; the second one is good again."""
+    trainer = build(replace(config, objective=ObjectiveConfig(n_critic=2)), "run", "no")
+    trainer.iterate(0)
+    statistics = statistics_of(trainer)
+    at, first = trainer.batches.at, 2 * config.batch_size  # iteration 1 begins with D's third batch
+    trainer.batches.at = lambda position: at(position) * (float("inf") if position == first else 1)  # type: ignore[method-assign]
+    trainer.iterate(1)
+    assert trainer.amp()["amp/skipped_d"] == 1
+    assert all(one.equal(two) for one, two in zip(statistics, statistics_of(trainer), strict=True))
+
+
+def test_into_fp16_from_a_run_that_was_not(config: Config) -> None:
+    trainer = build(config, "run", "no")
+    trainer.iterate(0)
+    trainer.save()
+    assert build(replace(config, resume_changed=True), "run").amp()["amp/scale_d"] == SCALE

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from gan.config import read_recipe
 from tests.conftest import TINY, checkpoint_of, run_script, train
 
@@ -28,9 +30,12 @@ def test_changed_settings_are_named_and_need_a_word(images: Path, tmp_path: Path
     assert read_recipe(str(run / "config.yaml")).objective.loss == "hinge"
 
 
-def test_networks_cannot_change(images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [("--model.width", 8), ("--optim-d.method", "adamw"), ("--dtype", "float64")])
+def test_what_makes_the_checkpoint_another_cannot_change(
+    change: tuple[str, object], images: Path, tmp_path: Path
+) -> None:
     words = ("--data", images, "--out", tmp_path / "run", "--resume-changed", True)
     train(*words, "--iterations", 1)
-    refused = run_script(*TINY, *words, "--iterations", 2, "--model.width", 8)
+    refused = run_script(*TINY, *words, "--iterations", 2, *change)
     assert refused.returncode == 2
-    assert "was made with --model.width 4" in refused.stderr
+    assert f"was made with {change[0]} " in refused.stderr

@@ -88,3 +88,13 @@ def test_a_second_ctrl_c_stops_at_once(images: Path, tmp_path: Path) -> None:
     code, said = job.end(10)
     assert code == 130
     assert "Stopped at once" in said
+
+
+def test_a_launcher_that_dies_before_training_leaves_nothing(images: Path, tmp_path: Path) -> None:
+    """While its process still imports what it needs."""
+    job = Job("accelerate launch", tmp_path / "run", "--data", images, *ENDLESS)
+    job.until(lambda: bool(job.workers()))
+    workers = job.workers()
+    job.process.send_signal(signal.SIGTERM)
+    job.end(20)
+    assert gone(workers)

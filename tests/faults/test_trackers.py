@@ -38,3 +38,27 @@ def test_its_process_is_lost(name: str, images: Path, tmp_path: Path) -> None:
     lines = [json.loads(line)["iteration"] for line in (job.run / "log.jsonl").read_text().splitlines()]
     assert lines == list(range(1, 401))
     assert "log.jsonl has it all" in said
+
+
+def test_a_second_signal_while_the_tracker_is_waited_for(images: Path, tmp_path: Path) -> None:
+    words = ("--track.wandb", "offline", "--iterations", 1_000_000, "--log-every", 1)
+    job = Job("python", tmp_path / "run", "--data", images, *words).wait_for_iteration(3)
+    service_of(job).send_signal(signal.SIGSTOP)
+    job.process.send_signal(signal.SIGTERM)
+    job.until(lambda: status_of(job.run)["state"] == "preempted")
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        time.sleep(0.5)
+        job.process.send_signal(number)
+    code, said = job.end(60)
+    assert code == 75
+    assert "Stopped by SIGTERM" in said
+    assert status_of(job.run)["state"] == "preempted"
+
+
+@pytest.mark.parametrize("amiss", [{"WANDB_API_KEY": "short"}, {"WANDB_MODE": "rubbish"}, {"WANDB_BASE_URL": "none"}])
+def test_its_settings_are_amiss(amiss: dict[str, str], images: Path, tmp_path: Path) -> None:
+    job = Job("python", tmp_path / "run", "--data", images, "--track.wandb", "auto", "--iterations", 2, **amiss)
+    code, said = job.end(90)
+    assert code == 0, said
+    assert status_of(job.run)["state"] == "finished"
+    assert "W&B" in said

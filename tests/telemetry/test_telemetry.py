@@ -1,11 +1,18 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from gan.errors import UsageError
 from gan.run_folder import RunFolder
 from gan.telemetry.grids import grid, to_uint8, write_picture
 from gan.telemetry.means import RunningMeans
@@ -72,3 +79,74 @@ def test_a_former_run_is_set_aside_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "previous-1"]
     assert (tmp_path / "previous-1" / "log.jsonl").read_text() == "old"
     assert (tmp_path / "previous-1" / "checkpoints" / "iteration-00000001").is_dir()
+
+
+def test_a_log_full_of_rubbish_is_rewound(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    rubbish = [b"5", b"{}", b'{"iteration": null}', b"\xff\xfe", b"[" * 100_000, b'{"iteration": 3, "los']
+    folder.log.write_bytes(b"\n".join([b'{"iteration": 1}', *rubbish, b'{"iteration": 2}', b'{"iteration": 3}']))
+    folder.rewind_log(2)
+    assert folder.log.read_text() == '{"iteration": 1}\n{"iteration": 2}\n'
+
+
+def test_a_log_without_its_checkpoints_is_set_aside(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create()
+    folder.log.write_text('{"iteration": 9}\n')
+    folder.set_aside(every=10)
+    assert folder.log.exists(), "killed before the first checkpoint was due"
+    folder.set_aside(every=9)
+    assert (tmp_path / "previous-1" / "log.jsonl").read_text() == '{"iteration": 9}\n'
+
+
+def test_a_lock_that_was_removed_is_taken_again_or_missed(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path), RunFolder(tmp_path)
+    first.create()
+    first.lock()
+    assert not first.restore()
+    shutil.rmtree(tmp_path)
+    assert first.restore()
+    with pytest.raises(UsageError, match="another process is training"):
+        second.lock()
+    (tmp_path / ".lock").unlink()
+    second.lock()
+    with pytest.raises(UsageError, match="another process is training"):
+        first.restore()
+
+
+def test_folders_in_which_nothing_can_be_written_are_refused(tmp_path: Path) -> None:
+    RunFolder(tmp_path).create()
+    os.chmod(tmp_path / "checkpoints", 0o500)
+    me = os.geteuid()
+    os.chmod(tmp_path, 0o777)
+    os.chmod(tmp_path / "samples", 0o777)
+    for parent in tmp_path.parents[:3]:
+        os.chmod(parent, 0o755)
+    try:
+        os.seteuid(65534 if me == 0 else me)
+        with pytest.raises(UsageError, match="cannot write to the run folder"):
+            RunFolder(tmp_path).create()
+    finally:
+        os.seteuid(me)
+
+
+def test_what_cannot_be_said_is_not_said() -> None:
+    code = """
+import os
+from gan.telemetry.console import fall_silent, say
+for number in range(10_000):
+    say("a line")
+fall_silent()
+open(os.environ["DONE"], "w").close()
+"""
+    for out in ("/dev/full", None):
+        with tempfile.TemporaryDirectory() as scratch:
+            reader, pipe = os.pipe()
+            os.close(reader)
+            with open(out or pipe, "w") as stdout:
+                environment = os.environ | {"DONE": f"{scratch}/done"}
+                result = subprocess.run(
+                    [sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, env=environment
+                )
+            assert (result.returncode, result.stderr) == (0, b"")
+            assert Path(scratch, "done").exists()
