@@ -60,12 +60,14 @@ def to_pixels(image: Image.Image, resolution: int, channels: int, fit: str, back
     if image.mode == "La":
         image = image.convert("LA")
     mode = "RGBA" if image.has_transparency_data else MODES[channels]
-    square = FITS[fit](image if image.mode == mode else image.convert(mode), resolution, background)
+    square = image if image.mode == mode else image.convert(mode)
+    if square.size != (resolution, resolution):
+        square = FITS[fit](square, resolution, background)
     if mode == "RGBA" and channels != 4:  # after resizing, which weighs colours by alpha: the same, on fewer pixels
         square = Image.alpha_composite(Image.new("RGBA", square.size, background), square)
     if square.mode != MODES[channels]:
         square = square.convert(MODES[channels])
-    return np.asarray(square).reshape(resolution, resolution, channels)
+    return np.frombuffer(square.tobytes(), np.uint8).reshape(resolution, resolution, channels)
 
 
 def pixels_to_decode(image: Image.Image) -> int:
