@@ -112,9 +112,12 @@ class Folder:
 
     def open(self, index: int) -> Image.Image:
         name = self.label(index)
-        with open(name, "rb", buffering=0) as file:
-            content = file.read(SMALL_FILE)
-            whole = len(content) == os.fstat(file.fileno()).st_size
+        file = os.open(name, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # in half the time of Python's open
+        try:
+            content = os.read(file, SMALL_FILE)
+            whole = len(content) == os.fstat(file).st_size
+        finally:
+            os.close(file)
         return open_image(io.BytesIO(content) if whole else name, name)
 
 
