@@ -31,7 +31,7 @@ from gan.data.sources import PACK_FILES, Source, digest, open_source, reason
 from gan.errors import UsageError
 from gan.telemetry.console import say
 
-VERSION = 2
+VERSION = 3
 BLOCK_BYTES = 8 << 20
 
 

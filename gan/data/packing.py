@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -33,8 +33,10 @@ from gan.errors import RunError, UsageError, UserFault
 from gan.telemetry.console import say
 from gan.telemetry.grids import evenly, grid, write_picture
 
-JOB_IMAGES, JOB_BYTES = 64, 4 << 20
+JOB_IMAGES, JOB_BYTES = 256, 4 << 20
 """At most so many images, and bytes of pixels, are one job of a worker."""
+WRITE_BYTES = 1 << 20
+"""So many are written at once: single rows would take three times as long."""
 LOOK = 64
 FILES = {*PACK_FILES, "rejected.csv", "reals.png"}
 UNFINISHED = ".unfinished-pack-"
@@ -42,21 +44,9 @@ TEXT_BYTES = 64 << 20
 """What may be written about the picture inside a PNG, uncompressed."""
 
 
-class Decoded(NamedTuple):
-    """What is known of an image besides its pixels: `digest` of them, size and mode of the file."""
-
-    digest: bytes
-    size: tuple[int, int]
-    mode: str
-
-
-Submit = Callable[[range], "Future[list[Decoded | str]]"]
-"""Have images decoded, some time; what will come of it."""
-
-
 @dataclass
 class Census:
-    """What was found in a source, gathered image by image in their order."""
+    """What was found in a source, or in a part of it, in the order of the images."""
 
     decoded: list[int] = field(default_factory=list)
     digests: bytearray = field(default_factory=bytearray)
@@ -65,15 +55,15 @@ class Census:
     smallest: tuple[int, int] = (0, 0)
     largest: tuple[int, int] = (0, 0)
 
-    def add(self, number: int, label: str, result: Decoded | str) -> None:
-        if isinstance(result, str):
-            self.rejected.append((label, result))
-            return
-        self.decoded.append(number)
-        self.digests += result.digest
-        self.modes[result.mode] += 1
-        self.smallest = min(self.smallest if math.prod(self.smallest) else result.size, result.size, key=math.prod)
-        self.largest = max(self.largest, result.size, key=math.prod)
+    def add(self, more: "Census") -> None:
+        """Count in those of a later part."""
+        self.decoded += more.decoded
+        self.digests += more.digests
+        self.rejected += more.rejected
+        self.modes += more.modes
+        if more.decoded:
+            self.smallest = min(self.smallest if any(self.smallest) else more.smallest, more.smallest, key=math.prod)
+            self.largest = max(self.largest, more.largest, key=math.prod)
 
     def firsts(self) -> np.ndarray:
         """For each decoded image the first one with the same pixels, both counted among the decoded: int64."""
@@ -86,6 +76,10 @@ class Census:
         return first
 
 
+Submit = Callable[[range], "Future[Census]"]
+"""Have images decoded, some time; what will come of it."""
+
+
 class Decoder:
     """Decodes a range of a source's images and writes their rows into the pack's file."""
 
@@ -93,28 +87,37 @@ class Decoder:
         self.source, self.config, self.path = source, config, path
         self.shape = (config.resolution, config.resolution, config.channels)
 
-    def __call__(self, numbers: range) -> list[Decoded | str]:
-        """Each image's facts, or why it cannot be read; the row of such a one is zeros."""
-        rows = np.zeros((len(numbers), *self.shape), np.uint8)
-        results = [self.decode(number, row) for number, row in zip(numbers, rows, strict=True)]
-        with open(self.path, "r+b") as file:
-            file.seek(numbers.start * rows[0].nbytes)
-            file.write(rows.data)
-        return results
+    def __call__(self, numbers: range) -> Census:
+        """What was found. The row of an image that cannot be read is zeros."""
+        census, sizes, row_bytes = Census(), list[tuple[int, int]](), math.prod(self.shape)
+        with open(self.path, "r+b", WRITE_BYTES) as file:
+            file.seek(numbers.start * row_bytes)
+            for number in numbers:
+                try:
+                    row, size, mode = self.decode(number)
+                except UserFault:
+                    raise
+                except Exception as error:  # decoders raise anything: SyntaxError, struct.error, zlib.error, …
+                    census.rejected.append((self.source.label(number), reason(error)))
+                    file.write(bytes(row_bytes))
+                    continue
+                file.write(row.data)
+                census.decoded.append(number)
+                census.digests += row_digest(row)
+                census.modes[mode] += 1
+                sizes.append(size)
+        if sizes:
+            census.smallest, census.largest = min(sizes, key=math.prod), max(sizes, key=math.prod)
+        return census
 
-    def decode(self, number: int, row: np.ndarray) -> Decoded | str:
+    def decode(self, number: int) -> tuple[np.ndarray, tuple[int, int], str]:
+        """An image's pixels, and size and mode of the file."""
         options = self.config.data_options
-        try:
-            with self.source.open(number) as image:
-                width, height, mode = *image.size, image.mode
-                if pixels_to_decode(image) > options.max_megapixels * 1e6:
-                    return f"has {width}×{height} pixels, more than --data-options.max-megapixels allows"
-                row[:] = to_pixels(image, *self.shape[1:], options.fit, options.background)
-        except UserFault:
-            raise
-        except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, zlib.error, …
-            return reason(error)
-        return Decoded(row_digest(row), (width, height), mode)
+        with self.source.open(number) as image:
+            size, mode = image.size, image.mode
+            if pixels_to_decode(image) > options.max_megapixels * 1e6:
+                raise ValueError(f"has {size[0]}×{size[1]} pixels, more than --data-options.max-megapixels allows")
+            return to_pixels(image, *self.shape[1:], options.fit, options.background), size, mode
 
 
 def row_digest(row: np.ndarray) -> bytes:
@@ -148,8 +151,8 @@ def fill(unfinished: Path, source: Source, config: Config, facts: dict[str, Any]
     began = time.perf_counter()
     (unfinished / "images.bin").touch()
     census = Census(rejected=list(source.refused))
-    for number, result in enumerate(decode_all(Decoder(source, config, unfinished / "images.bin"), len(source))):
-        census.add(number, source.label(number) if isinstance(result, str) else "", result)
+    for part in decode_all(Decoder(source, config, unfinished / "images.bin"), len(source)):
+        census.add(part)
     first = census.firsts()
     duplicate = first != np.arange(len(first))
     kept = ~duplicate if config.data_options.drop_duplicates else np.ones(len(first), bool)
@@ -158,8 +161,7 @@ def fill(unfinished: Path, source: Source, config: Config, facts: dict[str, Any]
     with open(unfinished / "rejected.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as table:
         csv.writer(table).writerows([("file", "reason"), *census.rejected])
     if len(first):
-        images = np.memmap(unfinished / "images.bin", np.uint8, "r", shape=shape)
-        write_picture(grid(images[evenly(len(images), LOOK)]), unfinished / "reals.png")
+        write_picture(grid(some_rows(unfinished / "images.bin", shape)), unfinished / "reals.png")
     whole = np.frombuffer(census.digests, np.uint8).reshape(len(first), hashlib.sha256().digest_size)[kept]
     index = {
         **facts,
@@ -180,6 +182,13 @@ def fill(unfinished: Path, source: Source, config: Config, facts: dict[str, Any]
     }
     (unfinished / "index.json").write_text(json.dumps(index, indent=1))
     return index
+
+
+def some_rows(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """LOOK of the images. Not through a map of the file, whose pages would count as this process' memory."""
+    size = math.prod(shape[1:])
+    rows = [np.fromfile(path, np.uint8, size, offset=size * number) for number in evenly(shape[0], LOOK).tolist()]
+    return np.stack(rows).reshape(-1, *shape[1:])
 
 
 def check_replaceable(folder: Path) -> None:
@@ -223,11 +232,15 @@ def close_gaps(path: Path, kept: np.ndarray, row_bytes: int) -> None:
         file.truncate(len(kept) * row_bytes)
 
 
-def decode_all(decoder: Decoder, count: int) -> Iterator[Decoded | str]:
-    """What `decoder` says of each of `count` images, in order. A few jobs are under way at any time."""
-    size = max(1, min(JOB_IMAGES, JOB_BYTES // math.prod(decoder.shape)))
-    jobs = [range(start, min(start + size, count)) for start in range(0, count, size)]
-    workers = max(1, min(decoder.config.data_options.workers or available_cores(), len(jobs)))
+def decode_all(decoder: Decoder, count: int) -> Iterator[Census]:
+    """What `decoder` says of `count` images, part by part in their order. A few jobs are under way at any time."""
+    most = max(1, min(JOB_IMAGES, JOB_BYTES // math.prod(decoder.shape)))
+    workers = max(1, min(decoder.config.data_options.workers or available_cores(), math.ceil(count / most)))
+    jobs, start = list[range](), 0
+    while start < count:  # smaller ones at the end, so that all workers end at about the same time
+        size = min(most, math.ceil((count - start) / (4 * workers)))
+        jobs.append(range(start, start + size))
+        start += size
     done = 0
     with (
         quiet_pillow(),
@@ -235,21 +248,21 @@ def decode_all(decoder: Decoder, count: int) -> Iterator[Decoded | str]:
         tqdm(total=count, desc=f"Packing {decoder.source.name}", unit="image", disable=None) as bar,
     ):
         try:
-            for results in in_order(submit, jobs, 4 * workers):
-                yield from results
-                done += len(results)
-                bar.update(len(results))
+            for job, part in zip(jobs, in_order(submit, jobs, 4 * workers), strict=True):
+                yield part
+                done = job.stop
+                bar.update(len(job))
         except BrokenExecutor:
-            names = [decoder.source.label(number) for number in (done, min(count, done + 4 * workers * size) - 1)]
+            names = [decoder.source.label(number) for number in (done, min(count, done + 4 * workers * most) - 1)]
             raise RunError(
                 f"a process that decodes images was killed somewhere in {names[0]} … {names[1]}. If memory ran out, "
                 "set --data-options.workers 1; otherwise look at those files."
             ) from None
 
 
-def in_order(submit: Submit, jobs: list[range], ahead: int) -> Iterator[list[Decoded | str]]:
+def in_order(submit: Submit, jobs: list[range], ahead: int) -> Iterator[Census]:
     """The results of each job, in the order of the jobs; as many as `ahead` are under way at once."""
-    waiting: deque[Future[list[Decoded | str]]] = deque()
+    waiting: deque[Future[Census]] = deque()
     for job in jobs:
         waiting.append(submit(job))
         if len(waiting) > ahead:
@@ -277,9 +290,9 @@ def pool(decoder: Decoder, workers: int) -> Iterator[Submit]:
         executor.shutdown(cancel_futures=True)
 
 
-def finished(results: list[Decoded | str]) -> Future[list[Decoded | str]]:
-    future: Future[list[Decoded | str]] = Future()
-    future.set_result(results)
+def finished(part: Census) -> Future[Census]:
+    future: Future[Census] = Future()
+    future.set_result(part)
     return future
 
 
@@ -302,7 +315,7 @@ def begin_worker(decoder: Decoder) -> None:
     threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
-def decode_in_worker(numbers: range) -> list[Decoded | str]:
+def decode_in_worker(numbers: range) -> Census:
     return in_worker[0](numbers)
 
 

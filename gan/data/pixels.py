@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
+from PIL.GifImagePlugin import GifImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 BACKGROUND = "white"
@@ -49,7 +50,10 @@ def to_pixels(image: Image.Image, resolution: int, channels: int, fit: str, back
     unless `channels` is 4, which keeps alpha. Raises ValueError for pixels whose range is not known, and whatever
     Pillow raises for a file it cannot decode."""
     mend_transparent_colour(image)
+    frame = image.tile[0].extents if isinstance(image, GifImageFile) and image.tile else None
     image.load()
+    if frame not in (None, (0, 0, *image.size)) and not image.has_transparency_data:
+        image = around_transparent(image, frame)
     if image.info.keys() & ORIENTED:
         with contextlib.suppress(Exception):  # a damaged tag is no reason to leave out a picture that is whole
             ImageOps.exif_transpose(image, in_place=True)
@@ -60,12 +64,14 @@ def to_pixels(image: Image.Image, resolution: int, channels: int, fit: str, back
     if image.mode == "La":
         image = image.convert("LA")
     mode = "RGBA" if image.has_transparency_data else MODES[channels]
-    square = FITS[fit](image if image.mode == mode else image.convert(mode), resolution, background)
+    square = image if image.mode == mode else image.convert(mode)
+    if square.size != (resolution, resolution):
+        square = FITS[fit](square, resolution, background)
     if mode == "RGBA" and channels != 4:  # after resizing, which weighs colours by alpha: the same, on fewer pixels
         square = Image.alpha_composite(Image.new("RGBA", square.size, background), square)
     if square.mode != MODES[channels]:
         square = square.convert(MODES[channels])
-    return np.asarray(square).reshape(resolution, resolution, channels)
+    return np.frombuffer(square.tobytes(), np.uint8).reshape(resolution, resolution, channels)
 
 
 def pixels_to_decode(image: Image.Image) -> int:
@@ -84,6 +90,13 @@ def mend_transparent_colour(image: Image.Image) -> None:
         image.info["transparency"] = key * {"L;2": 85, "L;4": 17}[raw]
     elif raw == "RGB;16B":
         image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
+def around_transparent(image: Image.Image, frame: tuple[int, int, int, int]) -> Image.Image:
+    """What a GIF's first frame leaves free of its screen shows what is behind, as in a browser; Pillow fills it."""
+    screen = Image.new("RGBA", image.size)
+    screen.paste(image.crop(frame).convert("RGBA"), frame)
+    return screen
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:

@@ -18,13 +18,15 @@ from gan.data.locks import waiting_lock
 from gan.data.sprites import draw_sprite
 from gan.errors import RunError, UsageError, suggestion
 
-SUFFIXES = {
+SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"),
     *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"),
-}
+)
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 """What a file may be, whatever its name says. Pillow's others are left out: EPS, for one, runs a program."""
 HIDDEN = (".", "__MACOSX")
+SMALL_FILE = 64 << 10
+"""Bytes. What has no more is read at once, which is sooner done than the many small reads of Pillow's decoders."""
 MEMBER_BYTES, SMALL_BYTES, RATIO = 512 << 20, 16 << 20, 200
 """In a zip: the largest file, unpacked; and above the second size no file, above the first no archive, may unpack to
 more than RATIO times its packed size. Photographs hardly shrink, drawings by ten or twenty times."""
@@ -64,15 +66,16 @@ class Folder:
         self.passed_over = 0
         self.files: list[tuple[str, str]] = []  # (name below the root, what changes when the file does)
         seen: set[tuple[int, int]] = set()
+        self.prefix = os.path.join(path, "")
         for name in sorted(self.names()):
             try:
-                facts = os.stat(os.path.join(path, name))
+                facts = os.stat(self.prefix + name)
             except OSError as error:
                 why = "is a dangling link" if error.errno == errno.ENOENT else reason(error)
-                self.refused.append((os.path.join(path, name), why))
+                self.refused.append((self.prefix + name, why))
                 continue
             if complaint := unfit(facts):
-                self.refused.append((os.path.join(path, name), complaint))
+                self.refused.append((self.prefix + name, complaint))
             elif (identity := (facts.st_dev, facts.st_ino)) not in seen:
                 seen.add(identity)
                 self.files.append((name, f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"))
@@ -92,8 +95,10 @@ class Folder:
                 continue
             folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
             below = os.path.relpath(folder, self.root).replace(os.sep, "/") + "/"
-            self.passed_over += sum(not is_image_name(name) and not name.startswith(HIDDEN) for name in files)
-            yield from (below.removeprefix("./") + name for name in files if is_image_name(name))
+            visible = [name for name in files if not name.startswith(HIDDEN)]
+            images = [name for name in visible if name.lower().endswith(SUFFIXES)]
+            self.passed_over += len(visible) - len(images)
+            yield from (below.removeprefix("./") + name for name in images)
         self.refused += [(str(error.filename), reason(error)) for error in unreadable]
 
     def __len__(self) -> int:
@@ -103,10 +108,17 @@ class Folder:
         return digest(" ".join(facts) for facts in (*self.files, *self.refused))
 
     def label(self, index: int) -> str:
-        return os.path.join(self.root, self.files[index][0])
+        return self.prefix + self.files[index][0]
 
     def open(self, index: int) -> Image.Image:
-        return open_image(self.label(index), self.label(index))
+        name = self.label(index)
+        file = os.open(name, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # in half the time of Python's open
+        try:
+            content = os.read(file, SMALL_FILE)
+            whole = len(content) == os.fstat(file).st_size
+        finally:
+            os.close(file)
+        return open_image(io.BytesIO(content) if whole else name, name)
 
 
 class Zip:
@@ -252,7 +264,7 @@ def open_source(data: str, resolution: int, cache: Path) -> Source:
 
 def is_image_name(name: str) -> bool:
     """An image's suffix, and no hidden file or folder (.x, macOS's ._x and __MACOSX) on the way."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES and not is_hidden(name)
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
 
 
 def is_hidden(name: str) -> bool:

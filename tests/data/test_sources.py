@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan.data.sources import Folder, Zip, open_source
+from gan.data.sources import Folder, Zip, open_source, unfit_member
 from gan.errors import RunError, UsageError
 
 
@@ -42,6 +42,26 @@ def test_a_zip_is_read_without_unpacking(tmp_path: Path) -> None:
     assert [source.label(index).split(":")[-1] for index in range(len(source))] == ["set/1.png", "set/2.png"]
     assert [source.open(index).getpixel((0, 0)) for index in range(2)] == [(1, 1, 1), (0, 0, 0)]
     assert sorted(os.listdir(tmp_path)) == ["one", "set.zip"]
+
+
+@pytest.mark.parametrize(
+    ("packed", "unpacked", "fits"),
+    [
+        (512 << 20, 512 << 20, True),
+        (512 << 20, (512 << 20) + 1, False),
+        (1, 16 << 20, True),
+        (1, (16 << 20) + 1, False),
+        (100_000, 20_000_000, True),
+        (100_000, 20_000_001, False),
+    ],
+)
+def test_what_a_file_in_a_zip_may_unpack_to(packed: int, unpacked: int, fits: bool) -> None:
+    """512 MiB; above 16 MiB also 200 times what it is packed."""
+    member = zipfile.ZipInfo("a.png")
+    member.compress_size, member.file_size = packed, unpacked
+    assert unfit_member(member) == (
+        "" if fits else f"has {packed:,} bytes but would unpack to {unpacked:,}, as no image does"
+    )
 
 
 def test_fingerprints_follow_the_files(tmp_path: Path) -> None:
