@@ -1,7 +1,6 @@
 """Images as pictures to look at."""
 
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -43,5 +42,5 @@ def to_image(pixels: np.ndarray) -> Image.Image:
 def write_picture(picture: Image.Image, path: Path) -> None:
     """Save as PNG and replace in one step, so that a viewer never sees half a picture."""
     unfinished = path.with_name(f".{path.name}")
-    picture.save(unfinished, format="png", compress_type=zlib.Z_RLE)  # in half the time, and photographs as small
+    picture.save(unfinished, format="png")
     unfinished.replace(path)
