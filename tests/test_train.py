@@ -115,7 +115,10 @@ def test_the_ways_to_resume(images: Path, tmp_path: Path) -> None:
     assert (run / "previous-1" / "checkpoints" / "iteration-00000004").is_dir()
 
     (start / "manifest.json").write_text("{}")
-    printed = train(*words, "--out", run, "--iterations", 2)
+    refused = run_script(*TINY, *words, "--out", run, "--iterations", 2)
+    assert refused.returncode == 2
+    assert f"no checkpoint in {run}/checkpoints is whole. To start anew: --resume never." in refused.stderr
+    printed = train(*words, "--out", run, "--iterations", 2, "--resume", "never")
     assert "is now in" in printed
     assert (run / "previous-2" / "checkpoints" / "iteration-00000002" / "manifest.json").read_text() == "{}"
     assert checkpoint_of(run, 2)
