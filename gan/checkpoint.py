@@ -39,8 +39,8 @@ class Checkpoint:
 
 
 def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, Any], keep: int | None) -> Path:
-    """Write a checkpoint for `iteration`, then remove all but the newest `keep` (None: remove none). Call it on one
-    process only. Raises OSError.
+    """Write a checkpoint for `iteration`, then remove all but the newest `keep` (None: remove none) and the best. Call
+    it on one process only. Raises OSError.
 
     Each file reaches the disk before the manifest, the manifest before the rename, the rename before anything older
     is removed. A crash at any moment leaves the earlier checkpoints as they were.
@@ -66,10 +66,28 @@ def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, A
     flush_folder(folder)
     for old in listed(folder)[keep:] if keep else []:
         try:
-            remove(old)
+            if old != best(folder)[0]:
+                remove(old)
         except OSError as error:  # the new one is safe; a network disk may hold on to an old one for a while
             say(f"Warning: {old} could not be removed ({error.strerror or error}).")
     return target
+
+
+def mark_best(folder: Path, iteration: int, facts: dict[str, Any]) -> None:
+    """From now on the checkpoint of this iteration is the best one, which stays. Raises OSError."""
+    fresh = folder / ".best.json"
+    write_durably(fresh, json.dumps({"iteration": iteration, **facts}).encode())
+    fresh.replace(folder / "best.json")
+
+
+def best(folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    """The checkpoint that was marked as the best, with the facts it was marked with; (None, {}) when there is none."""
+    try:
+        facts = json.loads((folder / "best.json").read_text())
+        path = place(folder, int(facts["iteration"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, {}
+    return (path, facts) if path.exists() else (None, {})
 
 
 def place(folder: Path, iteration: int) -> Path:

@@ -217,3 +217,21 @@ def test_one_that_the_disk_does_not_give_is_not_passed_over(tmp_path: Path, monk
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(RunError, match=r"cannot be read \(Input/output error\); nothing was changed"):
         checkpoint.load_newest(tmp_path)
+
+
+def test_the_best_one_stays(tmp_path: Path) -> None:
+    for iteration in (1, 2, 3, 4, 5):
+        write(tmp_path, iteration, keep=2)
+        if iteration in (1, 3):
+            checkpoint.mark_best(tmp_path, iteration, {"value": iteration})
+    assert [checkpoint.iteration_of(path) for path in checkpoint.listed(tmp_path)] == [5, 4, 3]
+    assert checkpoint.best(tmp_path) == (tmp_path / "iteration-00000003", {"iteration": 3, "value": 3})
+
+
+@pytest.mark.parametrize("mark", ["", "[]", "{}", '{"iteration": 9}', '{"iteration": null}'])
+def test_a_mark_that_says_nothing_marks_nothing(mark: str, tmp_path: Path) -> None:
+    (tmp_path / "best.json").write_text(mark)
+    for iteration in (1, 2):
+        write(tmp_path, iteration, keep=1)
+    assert checkpoint.best(tmp_path) == (None, {})
+    assert [checkpoint.iteration_of(path) for path in checkpoint.listed(tmp_path)] == [2]
