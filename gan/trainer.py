@@ -30,7 +30,7 @@ from gan.objectives import LOSSES
 from gan.optimizers import OPTIMIZERS, learning_rate
 from gan.player import Player, keep_if
 from gan.preemption import Preempted, Preemption
-from gan.processes import check_agreement, check_batch, from_main, precision, start_processes, together
+from gan.processes import check_agreement, check_batch, from_main, one_first, precision, start_processes, together
 from gan.randomness import initialise, latents, uniform
 from gan.resume import clear_the_way, find_checkpoint, find_source, identity_of
 from gan.run_folder import RunFolder
@@ -94,9 +94,7 @@ def check_places(config: Config, folder: RunFolder) -> None:
 
 def open_images(config: Config, accelerator: Accelerator) -> Pack:
     """The pack, made by one process of each machine, and the same for all; enough images for a batch."""
-    first = accelerator.is_local_main_process
-    packed = together(accelerator, (lambda: open_pack(config)) if first else lambda: None)
-    pack = together(accelerator, lambda: packed or open_pack(config))
+    pack = one_first(accelerator, lambda: open_pack(config))
     check_agreement(accelerator, config, pack.content)
     check_batch(config, accelerator.num_processes, len(pack.images))
     return pack
