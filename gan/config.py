@@ -54,6 +54,22 @@ def one_of(names: Collection[str]) -> PrimitiveConstructorSpec[str]:
     )
 
 
+def some_of(names: Collection[str]) -> PrimitiveConstructorSpec[tuple[str, ...]]:
+    """A flag whose value is any number of `names`."""
+    one = one_of(names)
+
+    def parse(words: list[str]) -> tuple[str, ...]:
+        return tuple(one.instance_from_str([word]) for word in words)
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"[{one.metavar} ...]",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, tuple) and all(map(one.is_instance, value)),
+        str_from_instance=list,
+    )
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     network: Annotated[str, one_of(NETWORKS)] = "dcgan"
