@@ -28,7 +28,7 @@ def measured_bytes(config: Config) -> int:
         run.create()
         pack = open_pack(config)
         torch.cuda.reset_peak_memory_stats()
-        trainer = Trainer(config, accelerator, run, pack.images, pack.content)
+        trainer = Trainer(config, accelerator, run, pack)
         for iteration in range(3):
             trainer.iterate(iteration)
         return torch.cuda.max_memory_allocated()

@@ -1,6 +1,7 @@
 """The commands: train.py, and `gan` with its subcommands."""
 
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -74,13 +75,31 @@ def main() -> int:
         return guarded(lambda: print(parse(sys.argv[2:]).out))
 
     def run() -> None:
+        from gan.evaluate import write_evaluation  # its import takes seconds, which train.py need not wait for
+
+        acts: dict[str, Callable[..., None]] = {
+            "sample": write_samples,
+            "evaluate": write_evaluation,
+            "pack": write_pack,
+        }
         with plain_refusals():
-            tyro.extras.subcommand_cli_from_dict(
-                {"sample": write_samples, "pack": write_pack},
+            command = tyro.extras.subcommand_cli_from_dict(
+                {name: postponed(act) for name, act in acts.items()},
                 prog="gan",
-                description="Around a run: pack its images, draw new ones; gan where FLAGS… names the run folder of "
-                "train.py FLAGS…. Training itself: accelerate launch train.py",
+                description="Around a run: pack its images, draw new ones, measure how good they are; gan where FLAGS… "
+                "names the run folder of train.py FLAGS…. Training itself: accelerate launch train.py",
                 config=(tyro.conf.FlagConversionOff,),
             )
+        command()
 
     return guarded(run)
+
+
+def postponed(act: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """`act`, with the same arguments, to be called once the words of the command line have been understood."""
+
+    @functools.wraps(act)
+    def bind(*positional: object, **named: object) -> Callable[[], None]:
+        return functools.partial(act, *positional, **named)
+
+    return bind

@@ -54,6 +54,22 @@ def one_of(names: Collection[str]) -> PrimitiveConstructorSpec[str]:
     )
 
 
+def some_of(names: Collection[str]) -> PrimitiveConstructorSpec[tuple[str, ...]]:
+    """A flag whose value is any number of `names`."""
+    one = one_of(names)
+
+    def parse(words: list[str]) -> tuple[str, ...]:
+        return tuple(one.instance_from_str([word]) for word in words)
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"[{one.metavar} ...]",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, tuple) and all(map(one.is_instance, value)),
+        str_from_instance=list,
+    )
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     network: Annotated[str, one_of(NETWORKS)] = "dcgan"
@@ -208,6 +224,16 @@ class TrackConfig:
 
 
 @dataclass(frozen=True)
+class EvalConfig:
+    every: int | None = None
+    """Iterations between evaluations of the averaged G; none unless given. Each is followed by a checkpoint."""
+    metric: str = "swd"
+    """What decides which checkpoint is the best one, which is kept: any of gan evaluate's."""
+    count: int = 2000
+    """Real and generated images in an evaluation; no more than there are real ones."""
+
+
+@dataclass(frozen=True)
 class Config:
     """Train a GAN on a folder of images."""
 
@@ -260,12 +286,13 @@ class Config:
     transfer: TransferConfig = field(default_factory=TransferConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
     track: TrackConfig = field(default_factory=TrackConfig)
 
 
 LENGTHS = ("epochs", "kimg", "iterations")
 FREE = {
-    *("recipe", "data", "out", "resume", "resume-changed", *LENGTHS, "checkpoint", "track"),
+    *("recipe", "data", "out", "resume", "resume-changed", *LENGTHS, "checkpoint", "eval", "track"),
     *("max-skipped", "log-every", "sample-every", "samples", "distributed.timeout"),
     *("data-options.max-rejected", "data-options.workers", "data-options.cache", "data-options.resident"),
     *("data-options.max-megapixels", "data-options.drop-duplicates"),
@@ -284,6 +311,8 @@ LEAST = {
         "log-every": 1,
         "sample-every": 1,
         "checkpoint.every": 1,
+        "eval.every": 1,
+        "eval.count": 1,
         "checkpoint.keep": 2,
         "checkpoint.max-failures": 1,
         "max-skipped": 1,

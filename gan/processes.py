@@ -212,6 +212,15 @@ def together(accelerator: Accelerator, act: Callable[[], Result]) -> Result:
     return result  # type: ignore[return-value]
 
 
+def one_first(accelerator: Accelerator, act: Callable[[], Result]) -> Result:
+    """`act()` on one process of each machine, then on the others, which find what it has left on the disk. A
+    collective; a UserFault is raised on all."""
+    first = accelerator.is_local_main_process
+    done = together(accelerator, act if first else lambda: None)
+    rest = together(accelerator, (lambda: None) if first else act)
+    return done if first else rest  # type: ignore[return-value]
+
+
 def from_main(
     accelerator: Accelerator,
     produce: Callable[[], Result],

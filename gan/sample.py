@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 import tyro
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan import checkpoint
-from gan.config import read_recipe
+from gan.checkpoint import Checkpoint
+from gan.config import Config, read_recipe
 from gan.errors import UsageError
 from gan.networks import NETWORKS
 from gan.randomness import latents
@@ -22,17 +23,34 @@ def sample(run: Path, count: int, seed: int) -> Tensor:
 
     Image i depends on (seed, i) alone: asking for more images leaves the first ones as they were.
     """
-    if not (run / "config.yaml").exists():
-        raise UsageError(f"{run} is not a run folder: it has no config.yaml.")
-    config = read_recipe(str(run / "config.yaml"))
+    config = read_run(run)
     found = checkpoint.load_newest(run / "checkpoints")
     if found is None:
         raise UsageError(f"{run} has no intact checkpoint; the first comes after {config.checkpoint.every} iterations.")
-    dtype = getattr(torch, config.dtype)
-    G = NETWORKS[config.model.network](config)[0].to(dtype).eval()
-    G.load_state_dict(found.tensors["generator_ema"])
-    z = torch.cat([latents(seed, "sample", index, 1, config.model.z_dim) for index in range(count)])
-    return torch.cat([G(part.to(dtype))[0] for part in z.split(BATCH)])
+    G = load_generator(config, found)
+    rows = [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
+    return torch.cat([draw_images(G, config, seed, part) for part in rows])
+
+
+def read_run(run: Path) -> Config:
+    """The settings of a run folder. Raises UsageError."""
+    if not (run / "config.yaml").exists():
+        raise UsageError(f"{run} is not a run folder: it has no config.yaml.")
+    return read_recipe(str(run / "config.yaml"))
+
+
+def load_generator(config: Config, found: Checkpoint, weights: str = "ema") -> nn.Module:
+    """G of a checkpoint, on the CPU: its average, or the raw weights."""
+    G = NETWORKS[config.model.network](config)[0].to(getattr(torch, config.dtype)).eval()
+    G.load_state_dict(found.tensors["generator_ema" if weights == "ema" else "generator"])
+    return G
+
+
+@torch.no_grad()
+def draw_images(G: nn.Module, config: Config, seed: int, rows: range) -> Tensor:
+    """Images number `rows` of a seed: (n, C, H, W) in [−1, 1], where G is."""
+    z = torch.cat([latents(seed, "sample", index, 1, config.model.z_dim) for index in rows])
+    return G(z.to(getattr(torch, config.dtype)).to(next(G.parameters()).device))[0]
 
 
 def write_samples(

@@ -10,7 +10,6 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -22,18 +21,20 @@ from gan.config import Config, images_per_iteration
 from gan.data.batches import Batches, is_resident, pyramid, to_device
 from gan.data.pack import Pack, open_pack
 from gan.ema import update_ema
-from gan.errors import ProcessError, RunError, UsageError
+from gan.errors import ProcessError, RunError, UsageError, suggestion
+from gan.evaluate import Evaluator, headlines
 from gan.memory import advice, is_out_of_memory
+from gan.metrics import METRICS
 from gan.networks import NETWORKS, Images
 from gan.networks.batchnorm import synchronise
 from gan.objectives import LOSSES
 from gan.optimizers import OPTIMIZERS, learning_rate
 from gan.player import Player, keep_if
 from gan.preemption import Preempted, Preemption
-from gan.processes import check_agreement, check_batch, from_main, precision, start_processes, together
+from gan.processes import check_agreement, check_batch, from_main, one_first, precision, start_processes, together
 from gan.randomness import initialise, latents, uniform
 from gan.resume import clear_the_way, find_checkpoint, find_source, identity_of
-from gan.run_folder import RunFolder
+from gan.run_folder import RunFolder, attempt
 from gan.steps import CriticStep, Statistics, clip_weights, frozen, generator_loss, mean_of
 from gan.telemetry.console import say
 from gan.telemetry.grids import evenly
@@ -55,7 +56,7 @@ def train(config: Config) -> None:
             folder.remove_if_empty()
             raise
         together(accelerator, folder.lock if accelerator.is_main_process else lambda: None)
-        trainer = Trainer(config, accelerator, folder, pack.images, pack.content)
+        trainer = Trainer(config, accelerator, folder, pack)
         watchdog.report = trainer.record_failure
         try:
             with plain_faults(config, accelerator, watchdog):
@@ -86,16 +87,18 @@ def plain_faults(config: Config, accelerator: Accelerator, watchdog: Watchdog) -
 
 
 def check_places(config: Config, folder: RunFolder) -> None:
-    """Refuse a run folder among the images: its samples would be trained on. Raises UsageError."""
+    """Refuse a run folder among the images, whose samples would be trained on, and an unknown metric. Raises
+    UsageError."""
+    if config.eval.metric not in METRICS:
+        known = f"one of {', '.join(METRICS)}{suggestion(config.eval.metric, METRICS)}"
+        raise UsageError(f"--eval.metric {config.eval.metric} is not {known}")
     if os.path.isdir(config.data) and folder.path.resolve().is_relative_to(Path(config.data).resolve()):
         raise UsageError(f"the run folder {folder.path} lies inside the images' folder; choose another with --out.")
 
 
 def open_images(config: Config, accelerator: Accelerator) -> Pack:
     """The pack, made by one process of each machine, and the same for all; enough images for a batch."""
-    first = accelerator.is_local_main_process
-    packed = together(accelerator, (lambda: open_pack(config)) if first else lambda: None)
-    pack = together(accelerator, lambda: packed or open_pack(config))
+    pack = one_first(accelerator, lambda: open_pack(config))
     check_agreement(accelerator, config, pack.content)
     check_batch(config, accelerator.num_processes, len(pack.images))
     return pack
@@ -113,9 +116,9 @@ def total_iterations(config: Config, images: int) -> int:
 class Trainer:
     """The players and everything that changes from one iteration to the next."""
 
-    def __init__(self, config: Config, accelerator: Accelerator, folder: RunFolder, images: np.ndarray, content: str):
+    def __init__(self, config: Config, accelerator: Accelerator, folder: RunFolder, pack: Pack):
         self.config, self.accelerator, self.folder = config, accelerator, folder
-        self.images = images
+        self.images = images = pack.images
         self.device, self.dtype = accelerator.device, getattr(torch, config.dtype)
         self.loss = LOSSES[config.objective.loss]
         self.build_players()
@@ -124,8 +127,11 @@ class Trainer:
         self.batches = Batches(images, part, config.seed, *place, self.device, self.dtype, resident)
         self.background = background_of(config, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
-        self.identity = identity_of(config, accelerator, content)
+        self.identity = identity_of(config, accelerator, pack.content)
         self.failed_saves, self.ending = 0, False
+        self.evaluator = None if config.eval.every is None else Evaluator(
+            config, pack, accelerator, [config.eval.metric], config.eval.count)  # fmt: skip
+        self.measured: dict[str, float] = {}  # by the last evaluation, until it is logged
         self.iteration = self.resume()
 
     def build_players(self) -> None:
@@ -191,11 +197,12 @@ class Trainer:
         self.ending = self.iteration == self.total
         for every, act in (
             (self.config.log_every, self.check_progress),
-            (self.config.log_every, lambda: recorder.log(self.iteration, self.amp())),
+            (self.config.eval.every, self.evaluate),
+            (self.config.log_every, lambda: recorder.log(self.iteration, {**self.amp(), **self.measured})),
             (self.config.sample_every, lambda: self.picture(recorder)),
             (self.config.checkpoint.every, self.save),
         ):
-            if self.iteration % every == 0 or self.iteration == self.total:
+            if every and (self.iteration % every == 0 or self.iteration == self.total):
                 act()
                 watchdog.progress()
 
@@ -294,6 +301,23 @@ class Trainer:
             side = image.shape[-1]
             coarser = "" if side == self.config.resolution else f"-{side}px"
             recorder.picture(f"iteration-{self.iteration:08d}{coarser}", image, self.iteration)
+
+    def evaluate(self) -> None:
+        """Measure the averaged G by `--eval.metric`; save, and mark the checkpoint where it is the best so far."""
+        assert self.evaluator is not None
+        values = self.evaluator(self.G_ema)
+        self.save()
+        if not self.accelerator.is_main_process:
+            return
+        name = self.config.eval.metric
+        metric, folder = METRICS[name], self.folder.checkpoints
+        shown = headlines(values[name])
+        self.measured = {f"eval/{key}": value for key, value in shown.items()}
+        value, (_, former) = shown[metric.chief or name], checkpoint.best(folder)
+        sign = 1 if metric.better == "lower" else -1
+        new = former.get("metric") != name or sign * value < sign * former["value"]
+        if new and checkpoint.place(folder, self.iteration).exists():
+            attempt(lambda: checkpoint.mark_best(folder, self.iteration, {"metric": name, "value": value}), "best.json")
 
     def save(self) -> None:
         """A checkpoint, by the main process. One that cannot be written is told and done without, unless it is the last
@@ -439,6 +463,9 @@ class Trainer:
         self.folder.write_status("finished", self.iteration)
         say(f"Finished {self.total} iterations. Look at {self.folder.samples}/iteration-{self.iteration:08d}.png "
                  f"(the real images are in reals.png beside it).")  # fmt: skip
+        path, facts = checkpoint.best(self.folder.checkpoints)
+        if path:
+            say(f"The best by {facts['metric']}, {facts['value']:.4g}: {path}")
         if self.config.data == "sprites":
             say("Next, your own images: accelerate launch train.py --data FOLDER_OR_ZIP")
         else:

@@ -21,6 +21,8 @@ set_timeout = getattr(distributed, "set_timeout", None) or distributed.distribut
 PATIENCE = timedelta(hours=12)
 """How long a collective may take before training begins: one machine may pack its images while another waits."""
 
+FAREWELL = "The run ends here; the same command goes on from its newest checkpoint."
+
 
 class Watchdog(threading.Thread):
     """Watches from `with` to its end, or to `stop`; a run of one process has nothing to watch.
@@ -30,8 +32,9 @@ class Watchdog(threading.Thread):
     seen, not by the clock, so a job that was suspended as a whole goes on unharmed.
     """
 
-    def __init__(self, accelerator: Accelerator, limit_s: float):
+    def __init__(self, accelerator: Accelerator, limit_s: float, farewell: str = FAREWELL):
         super().__init__(daemon=True, name="watchdog")
+        self.farewell = farewell
         self.rank, self.processes = accelerator.process_index, accelerator.num_processes
         self.limit_s, self.period_s = limit_s, min(5.0, limit_s / 5)
         self.report: Callable[[str], None] = lambda reason: None
@@ -132,8 +135,7 @@ class Watchdog(threading.Thread):
     def end(self, reason: str) -> None:
         """Say why and leave at once: the main thread is inside a collective and cannot be asked to."""
         try:
-            print(f"error: {reason}. The run ends here; the same command goes on from its newest checkpoint.",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            print(f"error: {reason}. {self.farewell}", file=sys.stderr, flush=True)
             report = threading.Thread(target=self.report, args=(reason,), daemon=True)  # its disk may be what hangs
             report.start()
             report.join(timeout=5)

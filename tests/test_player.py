@@ -29,7 +29,7 @@ def build(config: Config, name: str, precision: str = "fp16") -> Trainer:
     pack = open_pack(config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gan.player.precision", lambda accelerator: precision)
-        return Trainer(config, Accelerator(cpu=True), folder, pack.images, pack.content)
+        return Trainer(config, Accelerator(cpu=True), folder, pack)
 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:

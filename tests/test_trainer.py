@@ -203,7 +203,7 @@ def test_real_scales_are_augmented_one_by_one_as_generated_ones_are(config: Conf
     folder = RunFolder(Path(str(config.out)))
     folder.create()
     pack = open_pack(config)
-    trainer = Trainer(config, start_processes(config), folder, pack.images, pack.content)
+    trainer = Trainer(config, start_processes(config), folder, pack)
     scales = pyramid(trainer.batches.at(8), 3)
     u = torch.from_numpy(draws("augment real", 1).random((8, len(AUGMENTS), 4)))
     expected = augment(scales, u, config.augment, torch.ones(3, 1, 1, dtype=torch.float64))
@@ -220,7 +220,7 @@ def test_autocast_reaches_every_forward_of_both_players(config: Config, monkeypa
         folder = RunFolder(Path(str(config.out)))
         folder.create()
         pack = open_pack(config)
-        trainer = Trainer(config, accelerator, folder, pack.images, pack.content)
+        trainer = Trainer(config, accelerator, folder, pack)
         seen: list[tuple[str, torch.dtype]] = []
         trainer.G.to_image.register_forward_hook(lambda _m, _i, out: seen.append(("G", out.dtype)))  # type: ignore[union-attr]
         trainer.D.head.register_forward_hook(lambda _m, _i, out: seen.append(("D", out.dtype)))  # type: ignore[union-attr]
@@ -236,7 +236,7 @@ def test_d_is_thawed_and_left_without_gradients(config: Config) -> None:
     folder = RunFolder(Path(str(config.out)))
     folder.create()
     pack = open_pack(config)
-    trainer = Trainer(config, start_processes(config), folder, pack.images, pack.content)
+    trainer = Trainer(config, start_processes(config), folder, pack)
     trainer.iterate(0)
     for module in (trainer.D, trainer.G):
         for parameter in module.parameters():

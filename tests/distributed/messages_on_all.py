@@ -17,7 +17,7 @@ accelerator = start_processes(config)
 folder = RunFolder(Path(str(config.out)))
 together(accelerator, folder.create if accelerator.is_main_process else lambda: None)
 pack = open_pack(config)
-trainer = Trainer(config, accelerator, folder, pack.images, pack.content)
+trainer = Trainer(config, accelerator, folder, pack)
 for iteration in range(2):  # DDP bundles anew after its first iteration
     trainer.iterate(iteration)
 with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:

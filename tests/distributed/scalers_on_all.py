@@ -25,7 +25,7 @@ pack = open_pack(config)
 
 def build(precision: str) -> Trainer:
     setattr(gan.player, "precision", lambda accelerator: precision)  # noqa: B010  # mypy: an import is not assignable
-    return Trainer(config, accelerator, folder, pack.images, pack.content)
+    return Trainer(config, accelerator, folder, pack)
 
 
 plain, scaled = build("no"), build("fp16")

@@ -1,0 +1,302 @@
+"""How near the images of a generator are to real ones: on the command line, or from (real images, G) in a program."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from accelerate import Accelerator
+from PIL import ImageColor
+from torch import nn
+
+from gan import checkpoint
+from gan.checkpoint import Checkpoint, from_message, to_message
+from gan.config import WEIGHTS, Config, one_of, some_of
+from gan.data.pack import Pack, open_pack
+from gan.data.sources import reason
+from gan.errors import UsageError
+from gan.metrics import EMBEDDINGS, METRICS
+from gan.metrics.comparison import Comparison, Shards, Values
+from gan.processes import check_agreement, from_main, one_first, start_processes
+from gan.randomness import generator
+from gan.sample import draw_images, load_generator, read_run
+from gan.telemetry.console import say
+from gan.telemetry.grids import to_uint8
+from gan.watchdog import Watchdog
+
+RESULTS = "evaluation.json"
+Entry = dict[str, Any]
+COUNT, DEFAULT_METRICS = 5000, ("swd", "frechet", "kernel", "prdc")
+
+
+class Evaluator:
+    """Compares generators with one set of real images. Every process builds one and calls it alike."""
+
+    def __init__(self, config: Config, pack: Pack, accelerator: Accelerator, metrics: Collection[str],
+                 count: int = COUNT, seed: int = 0, inception_weights: Path | None = None):  # fmt: skip
+        """As many images of each kind as `count` says, or as the pack has, if those are fewer. A collective; raises
+        UsageError."""
+        self.config, self.pack, self.seed, self.metrics = config, pack, seed, list(dict.fromkeys(metrics))
+        self.accelerator, self.count = accelerator, min(count, len(pack.images))
+        for name in self.metrics:
+            if self.count < METRICS[name].least:
+                raise UsageError(f"{name} needs at least {METRICS[name].least} images of each kind; {config.data} has "
+                                 f"{len(pack.images)}, and --count is {count}.")  # fmt: skip
+        wanted = {network for metric in self.metrics if (network := METRICS[metric].network)}
+        self.networks = {
+            name: one_first(accelerator, partial(EMBEDDINGS[name], config.resolution, inception_weights))
+            .to(accelerator.device)
+            .eval()
+            for name in sorted(wanted)
+        }
+        self.chosen = np.sort(generator(seed, "metrics/real").permutation(len(pack.images))[: self.count])
+        self.background = ImageColor.getrgb(config.data_options.background)[:3]
+        self.known: dict[str, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, G: nn.Module) -> dict[str, Values]:
+        """metric → its values, on the main process; nothing on the others. A collective.
+
+        G takes z (N, z_dim) of the run's dtype and gives images in [−1, 1]; it is moved to this process' device.
+        """
+        G.to(self.accelerator.device).eval()
+        shards = Shards(self.accelerator, self.count)
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            pixels = shards.map(lambda rows: torch.from_numpy(self.draw(G, rows)), "Generating").numpy()
+
+            def fake(rows: range) -> np.ndarray:
+                return pixels[rows.start - shards.rows.start :][: len(rows)]
+
+            comparison = Comparison(
+                shards, self.real, fake, self.config.resolution, self.seed, self.networks, self.known
+            )
+            return {name: METRICS[name].compute(comparison) for name in self.metrics}
+
+    def draw(self, G: nn.Module, rows: range) -> np.ndarray:
+        """Images number `rows` of the seed, those of gan sample, as they would be saved: uint8 (n, H, W, 3)."""
+        return to_rgb(to_uint8(draw_images(G, self.config, self.seed, rows)), self.background)
+
+    def real(self, rows: range) -> np.ndarray:
+        return to_rgb(self.pack.images[self.chosen[rows.start : rows.stop]], self.background)
+
+    def protocol(self, metric: str) -> dict[str, Any]:
+        """What the values of a metric depend on, besides the generator."""
+        network = METRICS[metric].network
+        return {
+            "real": self.count,
+            "fake": self.count,
+            "data": self.config.data,
+            "images_of_data": len(self.pack.images),
+            "images_sha256": self.pack.content,
+            "seed": self.seed,
+            "pixels": f"{self.config.resolution}×{self.config.resolution} of 8 bits, {self.colours()}",
+            **METRICS[metric].protocol,
+            **(self.networks[network].protocol() if network else {}),
+        }
+
+    def colours(self) -> str:
+        return {
+            1: "grey, repeated as RGB",
+            3: "RGB",
+            4: f"RGBA over {self.config.data_options.background}",
+        }[self.config.channels]
+
+
+def to_rgb(pixels: np.ndarray, background: tuple[int, ...]) -> np.ndarray:
+    """uint8 (N, H, W, 1 | 3 | 4) → (N, H, W, 3): grey three times, or colour over the background by its alpha."""
+    if pixels.shape[-1] < 4:
+        return np.broadcast_to(pixels, (*pixels.shape[:-1], 3)).copy()
+    colour, alpha = pixels[..., :3].astype(np.uint32), pixels[..., 3:].astype(np.uint32)
+    mixed = colour * alpha + np.array(background, np.uint32) * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured, of whichever checkpoint."""
+
+    metrics: tuple[str, ...]
+    count: int
+    seed: int
+    weights: str
+    inception_weights: Path | None
+
+
+def write_evaluation(
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    data: str | None = None,
+    metrics: Annotated[tuple[str, ...], some_of(METRICS)] = DEFAULT_METRICS,
+    count: int = COUNT,
+    seed: int = 0,
+    weights: Annotated[str, one_of(WEIGHTS)] = "ema",
+    inception_weights: Path | None = None,
+    cache: Annotated[Path | None, tyro.conf.arg(name="data-options.cache")] = None,
+) -> None:
+    """Measure how near a run's images are to real ones: a table, and RUN/evaluation.json.
+
+    Args:
+        runs: Run folders (their newest checkpoint) or checkpoints (RUN/checkpoints/iteration-…).
+        data: The real images: a folder, a .zip, torchvision:NAME, sprites or a pack; by default the run's own.
+        metrics: What to measure; fid, kid, is and inception-prdc need torch-fidelity and its weights.
+        count: How many real and how many generated images; no more than there are real ones.
+        seed: Of the generated images, which are those of gan sample, and of all that is drawn.
+        weights: The average of G's weights, or the raw ones.
+        inception_weights: File of Inception's weights, for machines without internet.
+        cache: Where the packed images are kept; by default where the run keeps them.
+    """
+    request = Request(metrics, count, seed, weights, inception_weights)
+    check_request(request)
+    targets: dict[Path, list[Path | None]] = {}
+    for path in runs:
+        run, which = locate(path)
+        targets.setdefault(run, []).append(which)
+    if not targets:
+        raise UsageError("give a run folder, or several, or checkpoints: gan evaluate RUN --data SOURCE.")
+    configs = {run: with_images(read_run(run), data, cache) for run in targets}
+    earlier = {run: read_entries(run) for run in targets}  # before the work, so that nothing is done in vain
+    first = next(iter(configs.values()))
+    accelerator = start_processes(first)
+    with Watchdog(accelerator, first.distributed.timeout, "Give the same command again."):
+        entries = [
+            entry
+            for run, config in configs.items()
+            for entry in evaluate_run(run, config, targets[run], request, accelerator, earlier[run])
+        ]
+    if accelerator.is_main_process:
+        say(table(entries))
+    accelerator.state.destroy_process_group()
+
+
+def check_request(request: Request) -> None:
+    """Raises UsageError for what can be seen to be wrong at once."""
+    if request.count < 1 or request.seed < 0:
+        raise UsageError(f"--count {request.count} must be at least 1, and --seed {request.seed} at least 0.")
+    if not request.metrics:
+        raise UsageError(f"--metrics: choose from {', '.join(METRICS)}.")
+    if request.inception_weights and not any(METRICS[name].network == "inception" for name in request.metrics):
+        wanting = ", ".join(name for name, metric in METRICS.items() if metric.network == "inception")
+        raise UsageError(f"--inception-weights is for {wanting}; ask for one of them with --metrics.")
+
+
+def locate(path: Path) -> tuple[Path, Path | None]:
+    """A run folder, or a checkpoint in one → (run, checkpoint; None for the newest intact). Raises UsageError."""
+    if (path / "manifest.json").exists() and (path / "../../config.yaml").exists():
+        return Path(os.path.normpath(path / "../..")), path
+    if not (path / "config.yaml").exists():
+        raise UsageError(f"{path} is neither a run folder nor a checkpoint in one.")
+    if not checkpoint.listed(path / "checkpoints"):
+        raise UsageError(f"{path} has no checkpoint yet.")
+    return Path(os.path.normpath(path)), None
+
+
+def with_images(config: Config, data: str | None, cache: Path | None) -> Config:
+    """The run's settings, with the images to compare it with."""
+    options = config.data_options if cache is None else dataclasses.replace(config.data_options, cache=cache)
+    return dataclasses.replace(config, data=data or config.data, data_options=options)
+
+
+def evaluate_run(run: Path, config: Config, paths: list[Path | None], request: Request, accelerator: Accelerator,
+                 earlier: list[Entry]) -> list[Entry]:  # fmt: skip
+    """Measure some checkpoints of a run, and write each down as it is done. A collective."""
+    pack = one_first(accelerator, lambda: open_pack(config))
+    check_agreement(accelerator, config, pack.content)
+    evaluator = Evaluator(config, pack, accelerator, request.metrics, request.count, request.seed,
+                          request.inception_weights)  # fmt: skip
+    fresh: list[Entry] = []
+    for path in paths:
+        found = from_main(accelerator, partial(read_checkpoint, run, path), to_message, from_message)
+        assert found is not None
+        values = evaluator(load_generator(config, found, request.weights))
+        if accelerator.is_main_process:
+            fresh += describe(run, found, values, evaluator, request.weights)
+            write_entries(run, merged(earlier, fresh))
+    return fresh
+
+
+def read_checkpoint(run: Path, path: Path | None) -> Checkpoint:
+    """That one, or the run's newest intact one. Raises UsageError or RunError."""
+    found = checkpoint.load(path) if path else checkpoint.load_newest(run / "checkpoints")
+    if found is None:
+        raise UsageError(f"{run} has no intact checkpoint.")
+    return found
+
+
+def describe(
+    run: Path, found: Checkpoint, values: dict[str, Values], evaluator: Evaluator, weights: str
+) -> list[Entry]:
+    """An entry for each metric: of what, which values, and by what protocol."""
+    own = found.state["trajectory"].get("images") == evaluator.pack.content
+    split = "the images the run was trained on" if own else "other images than the run was trained on"
+    return [
+        {
+            "run": str(run),
+            "checkpoint": found.path.name,
+            "iteration": found.state["iteration"],
+            "metric": name,
+            "better": METRICS[name].better,
+            "values": numbers,
+            "protocol": {"weights": weights, "split": split, **evaluator.protocol(name)},
+        }
+        for name, numbers in values.items()
+    ]
+
+
+def read_entries(run: Path) -> list[Entry]:
+    """What has been measured of a run so far. Raises UsageError."""
+    path = run / RESULTS
+    try:
+        return json.loads(path.read_text()) if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path} ({reason(error)}); mend it or move it away.") from None
+
+
+def merged(earlier: list[Entry], fresh: list[Entry]) -> list[Entry]:
+    """Both; what has been measured again, by the same protocol, once."""
+
+    def what(entry: Entry) -> str:
+        return json.dumps([entry[name] for name in ("checkpoint", "metric", "protocol")])
+
+    again = {what(entry) for entry in fresh}
+    return [entry for entry in earlier if what(entry) not in again] + fresh
+
+
+def write_entries(run: Path, entries: list[Entry]) -> None:
+    """Replace the file in one step. A disk that refuses is told, and no reason to lose the results on screen."""
+    path, unfinished = run / RESULTS, run / f".{RESULTS}"
+    try:
+        unfinished.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        say(f"Warning: {path} could not be written ({reason(error)}); the results are on screen alone.")
+
+
+def table(entries: list[Entry]) -> str:
+    """A row for each checkpoint and a column for each metric (for a mean over scales or parts, not for those), and in
+    which direction each is better."""
+    rows: dict[str, dict[str, str]] = {}
+    for entry in entries:
+        row = rows.setdefault(f"{entry['run']}/{entry['checkpoint']}", {})
+        arrow = {"lower": "↓", "higher": "↑"}[entry["better"]]
+        row |= {f"{name} {arrow}": f"{value:.4g}" for name, value in headlines(entry["values"]).items()}
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [["checkpoint", *names], *([label, *(row.get(name, "") for name in names)] for label, row in rows.items())]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
+    protocol = entries[0]["protocol"]
+    files = ", ".join(dict.fromkeys(f"{entry['run']}/{RESULTS}" for entry in entries))
+    return (
+        f"{text}\n{protocol['real']} real images of {protocol['data']} ({protocol['split']}), {protocol['fake']} "
+        f"generated, {protocol['weights']} weights, seed {protocol['seed']}. The rest of each protocol: {files}"
+    )
+
+
+def headlines(values: Values) -> Values:
+    """Those that are not a part of another, as swd_32 is of swd."""
+    return {name: value for name, value in values.items() if not any(name.startswith(f"{whole}_") for whole in values)}

@@ -1,0 +1,102 @@
+"""Real and generated images side by side: which process computes what, and how the results come together."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from tqdm import tqdm
+
+from gan.data.batches import to_device
+from gan.data.packing import available_cores
+from gan.processes import together
+
+BLOCK = 64
+Pixels = Callable[[range], np.ndarray]
+"""Which images → uint8 (n, H, W, 3). Asked for those alone that are this process' to compute."""
+Values = dict[str, float]
+
+
+class Shards:
+    """`count` images, shared by the processes in whole blocks: the first process has the first of them.
+
+    A block is computed in one go, and is the same block on any number of processes; so, then, are its results.
+    """
+
+    def __init__(self, accelerator: Accelerator, count: int):
+        self.accelerator, self.count = accelerator, count
+        self.share = math.ceil(count / BLOCK / accelerator.num_processes) * BLOCK
+        first = accelerator.process_index * self.share
+        self.rows = range(min(first, count), min(first + self.share, count))
+        self.blocks = [range(start, min(start + BLOCK, count)) for start in self.rows[::BLOCK]]
+
+    def map(self, compute: Callable[[range], Tensor], label: str) -> Tensor:
+        """What `compute` gives for each block, a row per image: this process' alone, (rows, …)."""
+        main, parts = self.accelerator.is_main_process, []
+        with tqdm(
+            total=len(self.rows), desc=label, unit="image", leave=False, delay=2, disable=not main or None
+        ) as bar:
+            for block in self.blocks or [range(min(BLOCK, self.count))]:  # with nothing to do, the shape of a row
+                parts.append(compute(block))
+                bar.update(len(block))
+        return torch.cat(parts)[: len(self.rows)]
+
+    def gather(self, own: Tensor) -> Tensor:
+        """Every process' rows, in order: (count, …), where float64 is at hand. A collective."""
+        padded = pad(own, (0, 0) * (own.dim() - 1) + (0, self.share - len(own)))
+        gathered = self.accelerator.gather(padded)[: self.count]
+        return gathered if gathered.is_cuda else gathered.cpu()
+
+
+class Comparison:
+    """Equally many real and generated images, and what has been computed from them. Every process asks the same of it.
+
+    `networks`: by name; each maps uint8 (N, H, W, 3) to (N, d). `known`: embeddings of the real images, kept from one
+    comparison to the next.
+    """
+
+    def __init__(self, shards: Shards, real: Pixels, fake: Pixels, resolution: int, seed: int,
+                 networks: Mapping[str, nn.Module], known: dict[str, Tensor]):  # fmt: skip
+        self.shards, self.real, self.fake = shards, real, fake
+        self.resolution, self.seed, self.networks, self.known = resolution, seed, networks, known
+
+    def embeddings(self, network: str) -> tuple[Tensor, Tensor]:
+        """(n, d) of the real and of the generated images, float32. A collective."""
+        return self.known_embeddings(network), self.embed(network, self.fake, "generated")
+
+    def known_embeddings(self, network: str) -> Tensor:
+        if network not in self.known:
+            self.known[network] = self.embed(network, self.real, "real")
+        return self.known[network]
+
+    def embed(self, network: str, pixels: Pixels, which: str) -> Tensor:
+        return self.over(pixels, lambda images, rows: self.networks[network](images), f"{network} network, {which}")
+
+    def over(self, pixels: Pixels, compute: Callable[[Tensor, range], Tensor], label: str) -> Tensor:
+        """`compute(images, rows)` over all images: (n, …). A collective."""
+        device = self.shards.accelerator.device
+        return self.shards.gather(
+            self.shards.map(lambda rows: compute(to_device(torch.from_numpy(pixels(rows)), device), rows), label)
+        )
+
+    def on_main(self, compute: Callable[[], Values]) -> Values:
+        """`compute()` on the main process, with all cores as the others wait; nothing on those. A collective."""
+        accelerator = self.shards.accelerator
+        with all_cores(accelerator):
+            return together(accelerator, compute if accelerator.is_main_process else dict)
+
+
+@contextmanager
+def all_cores(accelerator: Accelerator) -> Iterator[None]:
+    """Sums are the same on any number of processes only where they are shared by as many threads."""
+    before = torch.get_num_threads()
+    if accelerator.is_main_process and accelerator.num_processes > 1:
+        torch.set_num_threads(max(before, available_cores()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
