@@ -5,8 +5,10 @@ CHECKPOINTS/iteration-00012000/NAME.safetensors …   one file per group of tens
                                manifest.json        size and SHA-256 of the other files, and of itself
 """
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -64,30 +66,28 @@ def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, A
         remove(target)
     unfinished.rename(target)
     flush_folder(folder)
+    spared, _ = best(folder)
     for old in listed(folder)[keep:] if keep else []:
         try:
-            if old != best(folder)[0]:
+            if old != spared:
                 remove(old)
         except OSError as error:  # the new one is safe; a network disk may hold on to an old one for a while
             say(f"Warning: {old} could not be removed ({error.strerror or error}).")
     return target
 
 
-def mark_best(folder: Path, iteration: int, facts: dict[str, Any]) -> None:
-    """From now on the checkpoint of this iteration is the best one, which stays. Raises OSError."""
-    fresh = folder / ".best.json"
-    write_durably(fresh, json.dumps({"iteration": iteration, **facts}).encode())
-    fresh.replace(folder / "best.json")
-
-
 def best(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """The checkpoint that was marked as the best, with the facts it was marked with; (None, {}) when there is none."""
-    try:
-        facts = json.loads((folder / "best.json").read_text())
-        path = place(folder, int(facts["iteration"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None, {}
-    return (path, facts) if path.exists() else (None, {})
+    """The best of the checkpoints with a "score" {"metric", "value", "better": "lower" | "higher"} in their state, and
+    that score; of equals the newest. (None, {}) where none has one. Scores of another metric than the newest one's do
+    not count."""
+    scored: list[tuple[Path, dict[str, Any]]] = []
+    for path in listed(folder):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            score = json.loads((path / "state.json").read_text())["score"]
+            if math.isfinite(score["value"]) and score["metric"] == (scored[0][1] if scored else score)["metric"]:
+                scored.append((path, score))
+    sign = -1 if scored and scored[0][1]["better"] == "higher" else 1
+    return min(scored, key=lambda one: sign * one[1]["value"], default=(None, {}))
 
 
 def place(folder: Path, iteration: int) -> Path:

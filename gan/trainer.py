@@ -34,7 +34,7 @@ from gan.preemption import Preempted, Preemption
 from gan.processes import check_agreement, check_batch, from_main, one_first, precision, start_processes, together
 from gan.randomness import initialise, latents, uniform
 from gan.resume import clear_the_way, find_checkpoint, find_source, identity_of
-from gan.run_folder import RunFolder, attempt
+from gan.run_folder import RunFolder
 from gan.steps import CriticStep, Statistics, clip_weights, frozen, generator_loss, mean_of
 from gan.telemetry.console import say
 from gan.telemetry.grids import evenly
@@ -131,7 +131,10 @@ class Trainer:
         self.failed_saves, self.ending = 0, False
         self.evaluator = None if config.eval.every is None else Evaluator(
             config, pack, accelerator, [config.eval.metric], config.eval.count)  # fmt: skip
-        self.measured: dict[str, float] = {}  # by the last evaluation, until it is logged
+        self.measured: dict[str, float] = {}
+        """By the last evaluation."""
+        self.score: dict[str, Any] = {}
+        """What the checkpoint of this iteration is to say of its quality."""
         self.iteration = self.resume()
 
     def build_players(self) -> None:
@@ -193,18 +196,24 @@ class Trainer:
             self.folder.write_status("preempted", self.iteration, reason=Signals(number).name)
 
     def record(self, recorder: Recorder, watchdog: Watchdog) -> None:
-        """Log, draw and save, each when it is due. Saving comes last: a run that goes on from there lacks nothing."""
-        self.ending = self.iteration == self.total
-        for every, act in (
-            (self.config.log_every, self.check_progress),
-            (self.config.eval.every, self.evaluate),
-            (self.config.log_every, lambda: recorder.log(self.iteration, {**self.amp(), **self.measured})),
-            (self.config.sample_every, lambda: self.picture(recorder)),
-            (self.config.checkpoint.every, self.save),
+        """Measure, log, draw and save, each when it is due. Saving comes last: a run that goes on from there lacks
+        nothing."""
+        config, self.ending = self.config, self.iteration == self.total
+        log, measure, draw, save = (
+            every is not None and (self.iteration % every == 0 or self.ending)
+            for every in (config.log_every, config.eval.every, config.sample_every, config.checkpoint.every)
+        )
+        for due, act in (
+            (log, self.check_progress),
+            (measure, self.evaluate),
+            (log, lambda: recorder.log(self.iteration, {**self.amp(), **self.measured})),
+            (draw, lambda: self.picture(recorder)),
+            (save or measure, self.save),
         ):
-            if every and (self.iteration % every == 0 or self.iteration == self.total):
+            if due:
                 act()
                 watchdog.progress()
+        self.score = {}
 
     def iterate(self, iteration: int) -> Statistics:
         """The D updates and the G update of one iteration. Nothing here reads a value from the device."""
@@ -303,21 +312,14 @@ class Trainer:
             recorder.picture(f"iteration-{self.iteration:08d}{coarser}", image, self.iteration)
 
     def evaluate(self) -> None:
-        """Measure the averaged G by `--eval.metric`; save, and mark the checkpoint where it is the best so far."""
+        """Measure the averaged G by `--eval.metric`. A collective."""
         assert self.evaluator is not None
-        values = self.evaluator(self.G_ema)
-        self.save()
-        if not self.accelerator.is_main_process:
-            return
         name = self.config.eval.metric
-        metric, folder = METRICS[name], self.folder.checkpoints
-        shown = headlines(values[name])
-        self.measured = {f"eval/{key}": value for key, value in shown.items()}
-        value, (_, former) = shown[metric.chief or name], checkpoint.best(folder)
-        sign = 1 if metric.better == "lower" else -1
-        new = former.get("metric") != name or sign * value < sign * former["value"]
-        if new and checkpoint.place(folder, self.iteration).exists():
-            attempt(lambda: checkpoint.mark_best(folder, self.iteration, {"metric": name, "value": value}), "best.json")
+        values = headlines(self.evaluator(self.G_ema).get(name, {}))
+        self.measured = {f"eval/{key}": value for key, value in values.items()}
+        if values:  # on the main process
+            value, better = values[METRICS[name].chief or name], METRICS[name].better
+            self.score = {"score": {"metric": name, "value": value, "better": better}}
 
     def save(self) -> None:
         """A checkpoint, by the main process. One that cannot be written is told and done without, unless it is the last
@@ -365,7 +367,7 @@ class Trainer:
                 raise RunError(f"{group} holds values that are not finite at iteration {self.iteration}, and was not "
                                f"saved. {self.remedy(letter)}")  # fmt: skip
         state = {"trajectory": self.identity, "amp_g": self.player_g.state(), "amp_d": self.player_d.state()}
-        return tensors, state
+        return tensors, state | self.score
 
     def check_progress(self) -> None:
         """Stop when a player has skipped too many updates in a row. Every process finds the same; raises RunError."""

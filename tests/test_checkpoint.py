@@ -219,19 +219,27 @@ def test_one_that_the_disk_does_not_give_is_not_passed_over(tmp_path: Path, monk
         checkpoint.load_newest(tmp_path)
 
 
-def test_the_best_one_stays(tmp_path: Path) -> None:
-    for iteration in (1, 2, 3, 4, 5):
-        write(tmp_path, iteration, keep=2)
-        if iteration in (1, 3):
-            checkpoint.mark_best(tmp_path, iteration, {"value": iteration})
-    assert [checkpoint.iteration_of(path) for path in checkpoint.listed(tmp_path)] == [5, 4, 3]
-    assert checkpoint.best(tmp_path) == (tmp_path / "iteration-00000003", {"iteration": 3, "value": 3})
+def write_scored(folder: Path, iteration: int, value: object, better: str, metric: str = "swd") -> None:
+    score = {"metric": metric, "value": value, "better": better}
+    checkpoint.save(folder, iteration, TENSORS, {"score": score}, 2)
 
 
-@pytest.mark.parametrize("mark", ["", "[]", "{}", '{"iteration": 9}', '{"iteration": null}'])
-def test_a_mark_that_says_nothing_marks_nothing(mark: str, tmp_path: Path) -> None:
-    (tmp_path / "best.json").write_text(mark)
-    for iteration in (1, 2):
-        write(tmp_path, iteration, keep=1)
-    assert checkpoint.best(tmp_path) == (None, {})
-    assert [checkpoint.iteration_of(path) for path in checkpoint.listed(tmp_path)] == [2]
+@pytest.mark.parametrize(
+    ("better", "values", "kept"), [("lower", [5, 1, 1, 2, 3, 4], 3), ("higher", [1, 3, 2, 0, 0, 2], 2)]
+)
+def test_the_best_one_stays(better: str, values: list[int], kept: int, tmp_path: Path) -> None:
+    for number, value in enumerate(values, 1):
+        write_scored(tmp_path, number, value, better)
+    assert [checkpoint.iteration_of(path) for path in checkpoint.listed(tmp_path)] == [6, 5, kept]
+    path, score = checkpoint.best(tmp_path)
+    assert (path, score["value"]) == (tmp_path / f"iteration-{kept:08d}", values[kept - 1])
+
+
+def test_scores_of_another_metric_and_rubbish_do_not_count(tmp_path: Path) -> None:
+    write_scored(tmp_path, 1, 0.1, "lower", "other")
+    for number, value in ((2, 5), (3, float("nan")), (4, "low"), (5, None)):
+        write_scored(tmp_path, number, value, "lower")
+        assert checkpoint.best(tmp_path)[0] == tmp_path / "iteration-00000002"
+    write(tmp_path, 6, keep=2)
+    assert checkpoint.best(tmp_path)[0] == tmp_path / "iteration-00000002"
+    assert checkpoint.best(tmp_path / "nothing") == (None, {})
