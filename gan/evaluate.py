@@ -72,6 +72,8 @@ class Evaluator:
             pixels = shards.map(lambda rows: torch.from_numpy(self.draw(G, rows)), "Generating").numpy()
 
             def fake(rows: range) -> np.ndarray:
+                if not shards.rows:  # more processes than blocks: this one has nothing to do, but the shape to know
+                    return np.zeros((len(rows), *pixels.shape[1:]), np.uint8)
                 return pixels[rows.start - shards.rows.start :][: len(rows)]
 
             comparison = Comparison(

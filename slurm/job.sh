@@ -2,6 +2,8 @@
 
 set -uo pipefail
 source slurm/site.sh
+PROCESSES_PER_NODE=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun no longer takes it over from sbatch
 
 say() { printf '%s job %s: %s\n' "$(date +%H:%M:%S)" "$SLURM_JOB_ID" "$*"; }
 
@@ -30,8 +32,7 @@ run_on_nodes() {
     export MAIN_ADDRESS MAIN_PORT PROCESSES
     MAIN_ADDRESS=$(scontrol show node --oneliner "$SLURMD_NODENAME" | sed 's/.* NodeAddr=\([^ ]*\).*/\1/')
     MAIN_PORT=$(free_port)
-    PROCESSES=$((SLURM_NNODES * ${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}))
-    export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun no longer takes it over from sbatch
+    PROCESSES=$((SLURM_NNODES * PROCESSES_PER_NODE))
     export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2 # SIGUSR1 would end the launcher alone
     export PET_SHUTDOWN_TIMEOUT=$SAVE_SECONDS
     told=

@@ -15,6 +15,7 @@ from tests.faults.jobs import seconds_until, status_of
 from tests.slurm.cluster import Cluster, Job, missing
 
 SINGLE, MULTI, SWEEP = (f"slurm/{name}.sbatch" for name in ("train_single_node", "train_multi_node", "sweep_array"))
+EVALUATE = "slurm/evaluate.sbatch"
 CPU = ("--gres", "none", "--cpus-per-task", 1)
 LONG = ("--iterations", 1000, "--checkpoint.every", 1, "--log-every", 10, "--seed", 3)
 """Some 40 s, most of them spent waiting for the disk: long enough to be stopped on any machine."""
@@ -156,6 +157,16 @@ def test_arguments_arrive_as_they_were_typed(jobs: dict[str, Job], runs: Path) -
     assert jobs["odd"].wait() == "COMPLETED", jobs["odd"].said()
     assert status_of(runs / f"{ODD} run")["state"] == "finished"
     assert not list(Path.cwd().glob("pwned"))
+
+
+def test_a_run_is_evaluated(jobs: dict[str, Job], images: Path, runs: Path) -> None:
+    assert jobs["two nodes"].wait() == "COMPLETED"
+    words = (runs / "two nodes", "--data", images, "--metrics", "swd", "--count", 20)
+    job = jobs["two nodes"].cluster.submit(runs / "evaluate.out", *CPU, "--gres", "gpu:2", EVALUATE, *words)
+    assert job.wait() == "COMPLETED", job.said()
+    entries = json.loads((runs / "two nodes" / "evaluation.json").read_text())
+    assert [(entry["metric"], entry["iteration"], entry["protocol"]["fake"]) for entry in entries] == [("swd", 20, 20)]
+    assert f"{entries[0]['values']['swd']:.4g}" in job.said()
 
 
 def test_a_sweep_has_a_run_for_each_line(jobs: dict[str, Job], runs: Path) -> None:
