@@ -16,7 +16,7 @@ import torch
 
 from gan import config as configuration
 from gan.config import Config
-from gan.errors import UsageError
+from gan.errors import RunError, UsageError
 from gan.telemetry.console import say
 
 SLURM = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST")
@@ -128,7 +128,7 @@ class RunFolder:
 
     def rewind_log(self, iteration: int) -> None:
         """Drop log lines past `iteration`, which are about to be written again, and what is no line of a log. Raises
-        UsageError."""
+        RunError."""
         if not self.log.exists():
             return
         fresh = self.path / ".log.jsonl"
@@ -136,7 +136,7 @@ class RunFolder:
             fresh.write_text("".join(f"{line}\n" for line, done in lines_of(self.log) if done <= iteration))
             fresh.replace(self.log)
         except OSError as error:
-            raise UsageError(f"cannot write to the run folder {self.path}: {error.strerror}.") from None
+            raise RunError(f"cannot write {self.log}: {error.strerror}.") from None
 
 
 def lines_of(log: Path) -> Iterator[tuple[str, int]]:
@@ -148,7 +148,7 @@ def lines_of(log: Path) -> Iterator[tuple[str, int]]:
 
 def last_logged(log: Path) -> int:
     """The last iteration in a log; 0 where there is none."""
-    return max((done for _, done in lines_of(log)), default=0) if log.exists() else 0
+    return max((done for _, done in lines_of(log)), default=0) if log.is_file() else 0
 
 
 def attempt(write: Callable[[], None], what: str) -> None:

@@ -199,7 +199,7 @@ def test_a_manifest_names_files_of_its_own_folder_only(name: str, tmp_path: Path
     manifest["files"][name] = next(iter(manifest["files"].values()))
     manifest["sha256"] = checkpoint.checksum_of_files(manifest["files"])
     (path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(checkpoint.DamageError, match="is missing or damaged"):
+    with pytest.raises(checkpoint.DamageError, match="is missing"):
         checkpoint.load(path)
 
 
