@@ -1,4 +1,7 @@
-"""Weights & Biases through Accelerate. A tracker is a guest: whatever goes wrong with it, training goes on."""
+"""Weights & Biases through Accelerate. A tracker is a guest: whatever goes wrong with it, training goes on.
+
+Its import takes a fifth of a run's start, so only who needs it imports it.
+"""
 
 import contextlib
 import os
@@ -10,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import wandb
 from accelerate import Accelerator
 from PIL import Image
 
@@ -43,9 +45,10 @@ class Tracker:
             self.attempt(call)
 
     def send(self, call: Callable[[], None] | None) -> None:
-        """Have the thread do it; None ends the thread."""
-        with contextlib.suppress(queue.Full):
-            self.calls.put_nowait(call)
+        """Have the thread do it, where there is one; None ends the thread."""
+        if self.thread.is_alive():
+            with contextlib.suppress(queue.Full):
+                self.calls.put_nowait(call)
 
     def start(self, config: Config) -> None:
         """Open the W&B run; offline, and say so, when the server does not answer or W&B's settings are amiss."""
@@ -58,11 +61,15 @@ class Tracker:
                 raise
             say(f"W&B cannot be reached ({type(error).__name__}); going on offline.")
             self.mode = "offline"
+            import wandb
+
             self.accelerator.trackers.clear()  # Accelerate would start the failed one again
             wandb.teardown()  # and W&B's service still holds its run
             self.open_run(config)
 
     def open_run(self, config: Config) -> None:
+        import wandb
+
         id_file = self.folder / "wandb" / "id.txt"
         id_file.parent.mkdir(exist_ok=True)
         if not id_file.exists() or not id_file.read_text().strip():
@@ -92,7 +99,12 @@ class Tracker:
         self.send(lambda: self.run.log(values))
 
     def log_picture(self, name: str, picture: Image.Image, images: int) -> None:
-        self.send(lambda: self.run.log({name: wandb.Image(picture), "images": images}))
+        def send() -> None:
+            import wandb
+
+            self.run.log({name: wandb.Image(picture), "images": images})
+
+        self.send(send)
 
     def finish(self) -> None:
         """End the tracker's run; wait no longer than PATIENCE_S for it."""
@@ -128,6 +140,8 @@ def wandb_mode(wish: str) -> str:
         wish = os.environ.get("WANDB_MODE", "auto")
     if wish in ("offline", "disabled"):
         return wish
+    import wandb
+
     if wandb.login(prompt=False, verify=False):
         return "online"
     if wish == "online":
