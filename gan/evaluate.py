@@ -67,7 +67,7 @@ class Evaluator:
         G takes z (N, z_dim) of the run's dtype and gives images in [−1, 1]; it is moved to this process' device.
         """
         G.to(self.accelerator.device).eval()
-        shards = Shards(self.accelerator, self.count)
+        shards = Shards(self.accelerator, self.count, self.config.resolution)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             pixels = shards.map(lambda rows: torch.from_numpy(self.draw(G, rows)), "Generating").numpy()
 

@@ -133,11 +133,12 @@ def check_gpu(name: str, capability: tuple[int, int], architectures: list[str], 
         say(f"{name} has no bf16 in hardware; it works, but slower than --mixed_precision no.")
 
 
-def use_all_cores() -> None:
-    """Share the cores among this machine's processes. accelerate launch sets OMP_NUM_THREADS=1 when nobody asks for
-    another number; that would leave the other cores idle."""
+def use_all_cores(alone: bool = False) -> None:
+    """Share the cores among this machine's processes, or take them `alone` while the others wait. accelerate launch
+    sets OMP_NUM_THREADS=1 when nobody asks for another number; that would leave the other cores idle."""
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":
-        torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        sharing = 1 if alone else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, available_cores() // sharing))
 
 
 def precision(accelerator: Accelerator) -> str:

@@ -20,7 +20,10 @@ from gan.errors import RunError, UsageError
 from gan.telemetry.console import say
 
 SLURM = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST")
-CONTENTS = ("config.yaml", "environment.json", "log.jsonl", "status.json", "checkpoints", "samples", "wandb")
+CONTENTS = (
+    *("config.yaml", "environment.json", "log.jsonl", "status.json", "checkpoints", "samples", "wandb"),
+    "evaluation.json",
+)
 
 
 class RunFolder:

@@ -22,6 +22,7 @@ from gan.errors import UsageError
 from gan.evaluate import DEFAULT_METRICS, Evaluator, headlines, to_rgb
 from gan.metrics.comparison import Shards
 from gan.networks import NETWORKS
+from gan.run_folder import RunFolder
 from gan.sample import load_generator, read_run, sample
 from gan.telemetry.grids import to_uint8
 from tests.conftest import ROOT, train, with_processes
@@ -95,12 +96,17 @@ def test_every_image_is_one_process_work(processes: int, count: int) -> None:
         return torch.arange(block.start, block.stop)[:, None] * torch.tensor([1, 10])
 
     for rank in range(processes):
-        shards = Shards(Processes(processes, rank), count)  # type: ignore[arg-type]
+        shards = Shards(Processes(processes, rank), count, resolution=64)  # type: ignore[arg-type]
         own = shards.map(compute, "")
         assert len(own) == len(shards.rows)
         rows.append(torch.nn.functional.pad(own, (0, 0, 0, shards.share - len(own))))
     assert torch.cat(rows)[:count].equal(torch.arange(count)[:, None] * torch.tensor([1, 10]))
     assert set(blocks) == {range(start, min(start + 64, count)) for start in range(0, count, 64)}
+
+
+def test_large_images_come_in_smaller_blocks() -> None:
+    assert Shards(Processes(), 100, resolution=256).blocks[0] == range(16)  # type: ignore[arg-type]
+    assert Shards(Processes(), 100, resolution=2048).blocks[0] == range(1)  # type: ignore[arg-type]
 
 
 def evaluator(config: Config, **options: Any) -> Evaluator:
@@ -265,6 +271,17 @@ def test_what_is_no_run(fresh: Path, tmp_path: Path, images: Path, monkeypatch: 
     assert "generator_ema.safetensors is damaged" in refusal(newest)
     shutil.rmtree(copy / "checkpoints")
     assert "has no checkpoint yet" in refusal(copy)
+
+
+def test_a_new_run_in_its_place_sets_the_results_aside(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(fresh, copy)
+    assert gan(monkeypatch, "evaluate", copy, "--metrics", "frechet", "--count", 10) == 0
+    RunFolder(copy).set_aside()
+    assert (copy / "previous-1" / "evaluation.json").exists()
+    assert not (copy / "evaluation.json").exists()
 
 
 def test_a_disk_that_refuses_does_not_lose_the_results(

@@ -12,10 +12,10 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from gan.data.batches import to_device
-from gan.data.packing import available_cores
-from gan.processes import together
+from gan.processes import together, use_all_cores
 
-BLOCK = 64
+BLOCK, BLOCK_PIXELS = 64, 1 << 20
+"""The most images, and the most pixels, of a block."""
 Pixels = Callable[[range], np.ndarray]
 """Which images → uint8 (n, H, W, 3). Asked for those alone that are this process' to compute."""
 Values = dict[str, float]
@@ -27,12 +27,13 @@ class Shards:
     A block is computed in one go, and is the same block on any number of processes; so, then, are its results.
     """
 
-    def __init__(self, accelerator: Accelerator, count: int):
+    def __init__(self, accelerator: Accelerator, count: int, resolution: int):
         self.accelerator, self.count = accelerator, count
-        self.share = math.ceil(count / BLOCK / accelerator.num_processes) * BLOCK
+        self.size = max(1, min(BLOCK, BLOCK_PIXELS // resolution**2))
+        self.share = math.ceil(count / self.size / accelerator.num_processes) * self.size
         first = accelerator.process_index * self.share
         self.rows = range(min(first, count), min(first + self.share, count))
-        self.blocks = [range(start, min(start + BLOCK, count)) for start in self.rows[::BLOCK]]
+        self.blocks = [range(start, min(start + self.size, count)) for start in self.rows[:: self.size]]
 
     def map(self, compute: Callable[[range], Tensor], label: str) -> Tensor:
         """What `compute` gives for each block, a row per image: this process' alone, (rows, …)."""
@@ -40,7 +41,7 @@ class Shards:
         with tqdm(
             total=len(self.rows), desc=label, unit="image", leave=False, delay=2, disable=not main or None
         ) as bar:
-            for block in self.blocks or [range(min(BLOCK, self.count))]:  # with nothing to do, the shape of a row
+            for block in self.blocks or [range(min(self.size, self.count))]:  # with nothing to do, the shape of a row
                 parts.append(compute(block))
                 bar.update(len(block))
         return torch.cat(parts)[: len(self.rows)]
@@ -95,7 +96,7 @@ def all_cores(accelerator: Accelerator) -> Iterator[None]:
     """Sums are the same on any number of processes only where they are shared by as many threads."""
     before = torch.get_num_threads()
     if accelerator.is_main_process and accelerator.num_processes > 1:
-        torch.set_num_threads(max(before, available_cores()))
+        use_all_cores(alone=True)
     try:
         yield
     finally:

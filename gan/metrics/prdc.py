@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-K, CHUNK = 5, 2048
+from gan.metrics.distances import in_parts
+
+K = 5
 SAME = 1e-13
 """Squared distances below this share of the squared lengths are rounding: the two are copies of each other."""
 
@@ -14,13 +16,13 @@ def neighbour_shares(real: Tensor, fake: Tensor, k: int = K) -> dict[str, float]
     A point's ball reaches to its k-th nearest neighbour among its own kind. Precision: fakes inside any real ball.
     Recall: reals inside any fake ball (Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, eq. 1 and 2).
     Density: real balls that a fake is inside, divided by k. Coverage: reals with a fake inside their ball (Naeem et al.
-    2020, https://arxiv.org/abs/2002.09797, eq. 3 and 4). Distances are looked at CHUNK rows at a time.
+    2020, https://arxiv.org/abs/2002.09797, eq. 3 and 4). Memory does not grow with n m.
     """
     real, fake = real.double(), fake.double()
     real_radii, fake_radii = radii(real, k), radii(fake, k)
     inside = torch.zeros(len(fake), dtype=torch.long, device=fake.device)  # how many real balls each fake is in
     recalled, covered = [], []
-    for part, limit in zip(real.split(CHUNK), real_radii.split(CHUNK), strict=True):
+    for part, limit in zip(in_parts(real, fake), in_parts(real_radii, fake), strict=True):
         distances = squared_distances(part, fake)
         recalled.append((distances <= fake_radii).any(1))
         in_ball = distances <= limit[:, None]
@@ -37,7 +39,7 @@ def neighbour_shares(real: Tensor, fake: Tensor, k: int = K) -> dict[str, float]
 
 def radii(x: Tensor, k: int) -> Tensor:
     """(n, d) → (n,): squared distance of each to its k-th nearest neighbour, itself not counted."""
-    return torch.cat([squared_distances(part, x).kthvalue(k + 1, 1).values for part in x.split(CHUNK)])
+    return torch.cat([squared_distances(part, x).kthvalue(k + 1, 1).values for part in in_parts(x, x)])
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

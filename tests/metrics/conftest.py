@@ -49,7 +49,7 @@ def compare() -> Compare:
     """(real, fake) uint8 (n, H, W, 3) and the name of a metric → its values."""
 
     def compare(real: np.ndarray, fake: np.ndarray, metric: str) -> Values:
-        shards = Shards(Processes(), len(real))  # type: ignore[arg-type]
+        shards = Shards(Processes(), len(real), real.shape[1])  # type: ignore[arg-type]
         name = METRICS[metric].network
         networks = {name: EMBEDDINGS[name](real.shape[1], None)} if name else {}
         both = [partial(rows_of, images) for images in (real, fake)]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gan.metrics import distances
-from gan.metrics.distances import frechet_distance, kernel_distance
+from gan.metrics.distances import frechet_distance, in_parts, kernel_distance
 
 
 def points(mean: list[float], covariance: list[list[float]], count: int = 50) -> Tensor:
@@ -72,7 +72,7 @@ def test_kernel_of_sets_of_different_size(monkeypatch: pytest.MonkeyPatch) -> No
     ]
     wanted = sum(within) - 2 * sum(k(a, b) for a in x for b in y) / len(x) / len(y)
     assert kernel_distance(x, y) == pytest.approx(wanted, rel=1e-12)
-    monkeypatch.setattr(distances, "CHUNK", 2)
+    monkeypatch.setattr(distances, "PAIRS", 13)
     assert kernel_distance(x, y) == pytest.approx(wanted, rel=1e-12)
 
 
@@ -82,3 +82,9 @@ def test_kernel_has_no_bias() -> None:
     values = torch.tensor([kernel_distance(a, b) for a, b in zip(x, y, strict=True)])
     assert values.mean().abs() < 4 * values.std() / 20
     assert values.min() < 0
+
+
+def test_parts_have_no_more_pairs_than_fit() -> None:
+    x, y = torch.zeros(100_000, 1), torch.zeros(5000, 1)
+    assert [len(part) for part in in_parts(x, y)] == [3355] * 29 + [2705]
+    assert len(in_parts(y, torch.zeros(1, 1).expand(1 << 25, 1))) == 5000

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.metrics import prdc
+from gan.metrics import distances
 from gan.metrics.prdc import neighbour_shares
 
 
@@ -22,9 +22,9 @@ def test_a_ball_includes_its_surface() -> None:
     assert values["precision"] == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("chunk", [2048, 7])
-def test_against_loops(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prdc, "CHUNK", chunk)
+@pytest.mark.parametrize("pairs", [1 << 24, 400])
+def test_against_loops(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distances, "PAIRS", pairs)
     rng = np.random.default_rng(0)
     real, fake, k = rng.standard_normal((60, 3)), 0.6 * rng.standard_normal((45, 3)) + 0.5, 3
 
