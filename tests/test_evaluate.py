@@ -119,6 +119,7 @@ def test_generated_images_are_those_of_gan_sample(run: Path) -> None:
     saved = to_uint8(sample(run, 100, seed=3))
     drawn = evaluator(config, seed=3).draw(load_generator(config, found), range(64, 100))
     assert drawn.dtype == np.uint8
+    assert (saved[0] != saved[64]).any()  # the batches that images are drawn in do not begin anew
     np.testing.assert_array_equal(drawn, saved[64:])
 
 
@@ -295,9 +296,13 @@ def test_a_disk_that_refuses_does_not_lose_the_results(
     assert "frechet ↓" in printed
 
 
-def test_a_set_that_is_too_small_for_one_metric_is_refused_before_any_work(run: Path) -> None:
-    with pytest.raises(UsageError, match="is needs at least 10 images"):
-        evaluator(read_run(run), metrics=("frechet", "is"), count=9)
+def test_a_set_that_is_too_small_for_a_metric_is_refused_before_any_work(config: Config, tmp_path: Path) -> None:
+    for index in range(8):
+        draw_sprite(index, 32).save(tmp_path / f"{index}.png")
+    config = dataclasses.replace(config, data=str(tmp_path))
+    with pytest.raises(UsageError, match=r"is needs at least 10 images of each kind; .* has 8, and --count is 5000"):
+        evaluator(config, metrics=("frechet", "is"))
+    assert evaluator(config, metrics=("frechet", "prdc")).count == 8
 
 
 def test_the_table_leaves_out_what_is_part_of_a_mean() -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gan.metrics import distances
-from gan.metrics.prdc import neighbour_shares
+from gan.metrics.prdc import neighbour_shares, squared_distances
 
 
 def column(*values: float) -> Tensor:
@@ -56,3 +56,12 @@ def test_copies_are_at_no_distance_whatever_rounding_does() -> None:
     x = (torch.randn(1, 300, generator=torch.Generator().manual_seed(0)) + 100).repeat(8, 1)
     assert neighbour_shares(x, x) == pytest.approx({"precision": 1, "recall": 1, "density": 8 / 5, "coverage": 1})
     assert neighbour_shares(x, x + 0.001) == pytest.approx({"precision": 0, "recall": 0, "density": 0, "coverage": 0})
+
+
+def test_distances_by_another_way() -> None:
+    """Rounding is cut off where it hides copies, and nowhere else."""
+    x = torch.randn(200, 333, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 10
+    y = torch.cat([x.flip(0), x + 1e-4])
+    found, wanted = squared_distances(x, y), (x[:, None] - y).square().sum(-1)
+    assert found[wanted == 0].equal(torch.zeros(200, dtype=torch.float64))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=0)
