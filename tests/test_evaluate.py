@@ -280,7 +280,7 @@ def test_a_new_run_in_its_place_sets_the_results_aside(
     copy = tmp_path / "copy"
     shutil.copytree(fresh, copy)
     assert gan(monkeypatch, "evaluate", copy, "--metrics", "frechet", "--count", 10) == 0
-    RunFolder(copy).set_aside()
+    RunFolder(copy).set_aside(every=1)
     assert (copy / "previous-1" / "evaluation.json").exists()
     assert not (copy / "evaluation.json").exists()
 
