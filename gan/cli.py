@@ -72,7 +72,7 @@ def main() -> int:
     """The `gan` command."""
 
     if sys.argv[1:2] == ["where"]:  # its flags are those of train.py
-        return guarded(lambda: print(parse(sys.argv[2:]).out))
+        return guarded(print_run_folder)
 
     def run() -> None:
         from gan.evaluate import write_evaluation  # its import takes seconds, which train.py need not wait for
@@ -93,6 +93,11 @@ def main() -> int:
         command()
 
     return guarded(run)
+
+
+def print_run_folder() -> None:
+    """The run folder of `gan where FLAGS…`, byte for byte."""
+    sys.stdout.buffer.write(os.fsencode(f"{parse(sys.argv[2:]).out}\n"))
 
 
 def postponed(act: Callable[..., None]) -> Callable[..., Callable[[], None]]:

@@ -4,8 +4,13 @@ set -uo pipefail
 source slurm/site.sh
 PROCESSES_PER_NODE=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun no longer takes it over from sbatch
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+job=${job:-$SLURM_JOB_ID} # the number of an array's last task alone would mean all of them
 
-say() { printf '%s job %s: %s\n' "$(date +%H:%M:%S)" "$SLURM_JOB_ID" "$*"; }
+say() { printf '%s job %s: %s\n' "$(date +%H:%M:%S)" "$job" "$*"; }
+
+step= told=
+trap 'told=yes; say "told to stop"; [[ -n $step ]] && kill -"$STOP_SIGNAL" "$step"' USR1 USR2 TERM
 
 # train FLAGS…: train.py with these flags, until it is finished, has failed, or is told to stop.
 train() {
@@ -13,17 +18,20 @@ train() {
         (($? == 127)) && say "activate the environment that has gan in it, before sbatch or in slurm/site.sh"
         exit 2
     }
+    [[ $run_folder != *$'\n'* ]] || { echo "$run_folder"; exit 0; } # --help
     mkdir -p "$run_folder" && touch "$run_folder/.attempt" || exit 1
     say "restart ${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST, run folder $run_folder"
-    ((${SLURM_RESTART_COUNT:-0})) && set -- "$@" --resume auto # whatever it began with, it goes on with itself
-    run_on_nodes "$@"
+    ((${SLURM_RESTART_COUNT:-0})) || touch "$run_folder/.begun"
+    [[ $(newest) -nt $run_folder/.begun ]] && set -- "$@" --resume auto # whatever it began with, it goes on with itself
+    [[ -z $told ]] && run_on_nodes "$@"
     case $(state) in
         finished) exit 0 ;;
         failed) exit 1 ;;
         preempted) come_back ;;
     esac
-    [[ -n $told ]] && come_back # told so early that nothing had been written
-    say "ended before it trained, or killed; see above. The same command goes on from the newest checkpoint"
+    # told, or preempted (which the nodes alone are told), so early that nothing had been written
+    [[ -n $told || $(facts) == *" PreemptTime=2"* ]] && come_back
+    say "ended before it trained, or killed; see above"
     exit 1
 }
 
@@ -35,38 +43,52 @@ run_on_nodes() {
     PROCESSES=$((SLURM_NNODES * PROCESSES_PER_NODE))
     export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2 # SIGUSR1 would end the launcher alone
     export PET_SHUTDOWN_TIMEOUT=$SAVE_SECONDS
-    told=
-    srun --ntasks-per-node=1 bash slurm/node.sh "$@" &
-    local step=$!
-    trap 'told=yes; say "told to stop"; kill -"$STOP_SIGNAL" "$step"' USR1 USR2 TERM
+    srun --export=ALL --ntasks-per-node=1 bash slurm/node.sh "$@" &
+    step=$!
+    [[ -n $told ]] && kill -"$STOP_SIGNAL" "$step"
     while kill -0 "$step" 2> /dev/null; do wait "$step"; done # a signal ends a wait early
-    trap - USR1 USR2 TERM
+    step=
 }
 
 # A port below those that Linux gives out by itself; jobs may share a node.
 free_port() {
-    local port=$((10000 + SLURM_JOB_ID % 20000))
-    while (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do port=$((port + 1)); done
-    echo "$port"
+    local port=$((SLURM_JOB_ID % 20000))
+    while (exec 3<> "/dev/tcp/${MAIN_ADDRESS:-localhost}/$((10000 + port))") 2> /dev/null; do
+        port=$(((port + 7919) % 20000)) # not the next one, which the next job takes
+    done
+    echo $((10000 + port))
 }
 
-# What status.json says, if it was written since this job started.
-state() { [[ $run_folder/status.json -nt $run_folder/.attempt ]] && field state; }
-field() { sed -n "s/.*\"$1\": \"\{0,1\}\([a-z0-9]*\).*/\1/p" "$run_folder/status.json" 2> /dev/null; }
+# The newest checkpoint; what status.json says, if it was written since this job started; what Slurm says.
+newest() { (shopt -s nullglob; printf '%s\n' "$run_folder"/checkpoints/iteration-* | tail -n 1); }
+state() {
+    local file=$run_folder/status.json
+    [[ $file -nt $run_folder/.attempt ]] && sed 's/.*"state": "\([a-z]*\)".*/\1/' "$file"
+}
+facts() { scontrol show job --oneliner "$job"; }
 
 # Back into the queue; not when somebody has cancelled the job, nor when it gets nowhere.
 come_back() {
-    local progress="job $SLURM_JOB_ID at iteration $(field iteration)"
-    if [[ $(scontrol show job --oneliner "$SLURM_JOB_ID") != *" JobState=RUNNING "* ]]; then
-        say "stopped at iteration $(field iteration); submitted again, the same command goes on from there"
+    trap '' USR1 USR2 TERM
+    local place state progress
+    place=$(newest)
+    place=${place:+at ${place##*/}}
+    place=${place:-before its first checkpoint}
+    state=$(facts | sed 's/.* JobState=\([A-Z]*\).*/\1/')
+    if [[ $state != RUNNING && $state != PREEMPTED ]]; then
+        say "stopped $place ($state); unless Slurm brings it back, submit the same command to go on from there"
         exit 75
     fi
+    progress="job $job $place"
     echo "$progress" >> "$run_folder/.requeues"
     if (($(grep -cxF "$progress" "$run_folder/.requeues") > MAX_REQUEUES_WITHOUT_PROGRESS)); then
-        say "given up: still at iteration $(field iteration) after $MAX_REQUEUES_WITHOUT_PROGRESS requeues"
+        say "given up: stopped $place, as after $MAX_REQUEUES_WITHOUT_PROGRESS requeues before"
         exit 1
     fi
-    say "stopped at iteration $(field iteration); back into the queue"
-    scontrol requeue "$SLURM_JOB_ID" || exit 75
-    sleep 60 # Slurm ends this shell
+    if scontrol requeue "$job"; then
+        say "stopped $place; back into the queue"
+    else
+        say "stopped $place, and Slurm does not take it back; submit the same command to go on from there"
+    fi
+    exit 75
 }

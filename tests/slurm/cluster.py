@@ -1,10 +1,10 @@
 """A real Slurm on this machine: a controller and a daemon for each of its nodes, in a folder of their own."""
 
+import contextlib
 import getpass
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from tests.conftest import ROOT
 
@@ -90,6 +92,14 @@ class Cluster:
         self.environment = os.environ | {"SLURM_CONF": str(self.configuration), "PATH": path}
 
     def __enter__(self) -> "Cluster":
+        try:
+            self.begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def begin(self) -> None:
         folder = self.folder
         key = folder / "munge.key"
         key.touch(0o600)
@@ -108,25 +118,33 @@ class Cluster:
         ]:
             assert time.monotonic() < end, f"the nodes do not come up: {said}; see {folder}"
             time.sleep(0.2)
-        return self
 
     def start(self, program: str, *words: str) -> None:
         with open(self.folder / f"{program}.out", "ab") as out:
             self.daemons.append(
-                subprocess.Popen([str(find(program)), *words], env=self.environment, stdout=out, stderr=out)
+                subprocess.Popen(
+                    [str(find(program)), *words], env=self.environment, stdout=out, stderr=out, start_new_session=True
+                )  # a Ctrl-C is not for them: they are needed to clean up
             )
 
     def __exit__(self, *error: object) -> None:
-        self.run("scancel", "--user", getpass.getuser(), check=False)
-        end = time.monotonic() + 60
-        while self.run("squeue", "-h", check=False) and time.monotonic() < end:
-            time.sleep(0.2)
-        for daemon in reversed(self.daemons):
-            daemon.send_signal(signal.SIGTERM)
-            try:
-                daemon.wait(5)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
+        """Cancel all jobs, end the daemons, and kill what is left of either."""
+        try:
+            self.run("scancel", "--user", getpass.getuser(), check=False)
+            end = time.monotonic() + 60
+            while self.run("squeue", "-h", check=False) and time.monotonic() < end:
+                time.sleep(0.2)
+        finally:
+            for daemon in reversed(self.daemons):
+                daemon.terminate()
+            for daemon in self.daemons:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    daemon.wait(5)
+            for process in psutil.process_iter():
+                with contextlib.suppress(psutil.Error):
+                    if process.environ().get("SLURM_CONF") == str(self.configuration):
+                        process.kill()
+            for daemon in self.daemons:
                 daemon.wait()
 
     def run(self, *command: str, check: bool = True, environment: dict[str, str] | None = None) -> str:

@@ -4,13 +4,15 @@ import contextlib
 import json
 import os
 import shutil
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.conftest import TINY, assert_same_weights, checkpoint_of, largest_difference, train
+from tests.conftest import ROOT, TINY, assert_same_weights, checkpoint_of, largest_difference, train
 from tests.faults.jobs import seconds_until, status_of
 from tests.slurm.cluster import Cluster, Job, missing
 
@@ -54,9 +56,23 @@ def jobs(cluster: Cluster, submit: Callable[..., Job], images: Path, runs: Path)
     """All of them, submitted at once: the nodes have room for two each. Two are disturbed on their way."""
     everything = ("--partition", "spare", "--gres", "gpu:6")
     shutil.copytree(images, runs / ODD)
-    (runs / "flags.txt").write_text("--seed 1\n--seed '2' --sample-every 1\n--seed 3 --optim-g.lr \"3e-4\"\n")
-    odd = (*CPU, SINGLE, *TINY, "--data", runs / ODD, "--out", runs / f"{ODD} run", "--iterations", 2)
-    sweep = (*CPU, "--array", "1-3", SWEEP, runs / "flags.txt", runs / "sweep", *TINY, "--data", images)
+    (runs / "flags.txt").write_text(
+        "--seed 1\n--seed '2' --sample-every 1\n--seed 3 --optim-g.lr \"3e-4\"\n\n--seed 5 'cut\n"
+    )
+    odd = (
+        *CPU,
+        "--export",
+        "PATH,SLURM_CONF,XDG_CACHE_HOME",
+        SINGLE,
+        *TINY,
+        "--data",
+        runs / ODD,
+        "--out",
+        runs / f"{ODD} run",
+        "--iterations",
+        2,
+    )
+    sweep = (*CPU, "--array", "1-5", SWEEP, runs / "flags.txt", runs / "sweep", *TINY, "--data", images)
     jobs = {
         "time limit": submit("time limit", MULTI, ("--signal", "B:USR1@120"), *LONG, "--track.wandb", "offline"),
         "preempted": submit("preempted", MULTI, everything, *LONG, PROCESSES_PER_NODE="1"),
@@ -177,6 +193,56 @@ def test_a_sweep_has_a_run_for_each_line(jobs: dict[str, Job], runs: Path) -> No
         assert f"seed: {task}\n" in settings
         assert ("lr: 0.0003\n" in settings) == (task == 3)
     assert len(list((runs / "sweep" / "2" / "samples").glob("iteration-*"))) == 2
+    for task, complaint in ((4, "line 4 of"), (5, "unmatched single quote")):
+        job = Job(jobs["sweep"].cluster, f"{jobs['sweep'].number}_{task}", runs / f"sweep-{task}.out")
+        assert (job.wait(), job.fact("ExitCode")) == ("FAILED", "2:0")
+        assert complaint in job.said()
+
+
+def test_a_task_of_an_array_stops_and_comes_back_alone(cluster: Cluster, images: Path, runs: Path) -> None:
+    """The last one, whose number is that of the whole array."""
+    (runs / "two.txt").write_text("--iterations 2\n--iterations 1000000\n")
+    words = (*CPU, "--array", "1-2", SWEEP, runs / "two.txt", runs / "array", *TINY, "--data", images, "--log-every", 1)
+    number = cluster.submit(runs / "array-%a.out", *words).number
+    first, last = (Job(cluster, f"{number}_{task}", runs / f"array-{task}.out") for task in (1, 2))
+    assert first.wait() == "COMPLETED", first.said()
+    last.until(lambda: status_of(runs / "array" / "2").get("iteration", 0) >= 2)
+    cluster.run("scancel", "--batch", "--signal", "USR1", last.number)
+    last.until(lambda: "Going on from" in last.said())
+    cluster.run("scancel", last.number)
+    assert last.wait() == "CANCELLED"
+    assert (first.fact("JobState"), first.fact("Restarts"), last.fact("Restarts")) == ("COMPLETED", "0", "1")
+
+
+def test_preempted_before_it_trains_it_comes_back(cluster: Cluster, submit: Callable[..., Job], runs: Path) -> None:
+    where = ("--partition", "spare", "--gres", "gpu:8", "--nodelist", "n1")
+    job = submit("early", SINGLE, where, "--iterations", 2, PROCESSES_PER_NODE="1")
+    job.until(lambda: "restart 0 on" in job.said())
+    urgent = ("--partition", "urgent", "--gres", "gpu:4", "--nodelist", "n1", "--wrap", "sleep 1")
+    assert cluster.submit(runs / "urgent-2.out", *urgent).wait() == "COMPLETED"
+    assert job.wait() == "COMPLETED", job.said()
+    assert job.fact("Restarts") == "1"
+
+
+def test_what_was_to_begin_anew_does_so_after_an_early_stop(
+    submit: Callable[..., Job], images: Path, runs: Path
+) -> None:
+    train("--data", images, "--out", runs / "anew", "--iterations", 2)
+    job = submit("anew", SINGLE, (), "--iterations", 3, "--resume", "never")
+    job.until(lambda: "restart 0 on" in job.said())
+    job.cluster.run("scancel", "--batch", "--signal", "USR1", job.number)
+    assert job.wait() == "COMPLETED", job.said()
+    assert job.fact("Restarts") == "1"
+    assert (runs / "anew" / "previous-1" / "checkpoints" / "iteration-00000002").is_dir()
+    assert "Going on from" not in job.said()
+
+
+def test_a_port_that_is_taken_is_passed_over() -> None:
+    with socket.create_server(("127.0.0.1", 10_123)):
+        command = ["bash", "-c", "source slurm/job.sh && free_port"]
+        environment = os.environ | {"SLURM_JOB_ID": "60123"}
+        told = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert int(told) == 10_123 + 7919
 
 
 def test_a_job_that_gets_nowhere_is_given_up(submit: Callable[..., Job]) -> None:
