@@ -2,12 +2,16 @@
 
 import json
 import signal
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.conftest import ROOT
 from tests.faults.jobs import Job, gone, status_of
 
 
@@ -62,3 +66,32 @@ def test_its_settings_are_amiss(amiss: dict[str, str], images: Path, tmp_path: P
     assert code == 0, said
     assert status_of(job.run)["state"] == "finished"
     assert "W&B" in said
+
+
+def test_its_server_is_lost(images: Path, tmp_path: Path) -> None:
+    """A run that is online, of 400 iterations, whose server dies on the way."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "tests.faults.wandb_server", port]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        environment = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": 40 * "a"}
+        words = ("--track.wandb", "online", "--iterations", 400, "--log-every", 1, "--sample-every", 20)
+        job = Job("python", tmp_path / "run", "--data", images, *words, **environment).wait_for_iteration(3)
+        while "file_stream" not in server.stdout.readline():
+            pass  # until the first values have arrived
+        server.kill()
+    lost_at = status_of(job.run)["iteration"]
+    job.wait_for_iteration(400)
+    began = time.monotonic()
+    code, said = job.end(60)
+    took = time.monotonic() - began
+    print(f"\nlost at iteration {lost_at}, {took:.1f} s from the last iteration to the end")
+    assert code == 0, said
+    assert f"W&B: http://127.0.0.1:{port}/me/gan/runs/" in said
+    assert lost_at < 400
+    assert took < 25
+    lines = [json.loads(line)["iteration"] for line in (job.run / "log.jsonl").read_text().splitlines()]
+    assert lines == list(range(1, 401))
+    assert status_of(job.run)["state"] == "finished"
