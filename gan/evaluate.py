@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,6 @@ from accelerate import Accelerator
 from PIL import ImageColor
 from torch import nn
 
-from gan import checkpoint
 from gan.checkpoint import Checkpoint, from_message, to_message
 from gan.config import WEIGHTS, Config, one_of, some_of
 from gan.data.pack import Pack, open_pack
@@ -26,7 +24,7 @@ from gan.metrics import EMBEDDINGS, METRICS
 from gan.metrics.comparison import Comparison, Shards, Values
 from gan.processes import check_agreement, from_main, one_first, start_processes
 from gan.randomness import generator
-from gan.sample import draw_images, load_generator, read_run
+from gan.sample import draw_images, load_generator, locate, read_checkpoint, read_run
 from gan.telemetry.console import say
 from gan.telemetry.grids import to_uint8
 from gan.watchdog import Watchdog
@@ -187,17 +185,6 @@ def check_request(request: Request) -> None:
         raise UsageError(f"--inception-weights is for {wanting}; ask for one of them with --metrics.")
 
 
-def locate(path: Path) -> tuple[Path, Path | None]:
-    """A run folder, or a checkpoint in one → (run, checkpoint; None for the newest intact). Raises UsageError."""
-    if (path / "manifest.json").exists() and (path / "../../config.yaml").exists():
-        return Path(os.path.normpath(path / "../..")), path
-    if not (path / "config.yaml").exists():
-        raise UsageError(f"{path} is neither a run folder nor a checkpoint in one.")
-    if not checkpoint.listed(path / "checkpoints"):
-        raise UsageError(f"{path} has no checkpoint yet.")
-    return Path(os.path.normpath(path)), None
-
-
 def with_images(config: Config, data: str | None, cache: Path | None) -> Config:
     """The run's settings, with the images to compare it with."""
     options = config.data_options if cache is None else dataclasses.replace(config.data_options, cache=cache)
@@ -220,14 +207,6 @@ def evaluate_run(run: Path, config: Config, paths: list[Path | None], request: R
             fresh += describe(run, found, values, evaluator, request.weights)
             write_entries(run, merged(earlier, fresh))
     return fresh
-
-
-def read_checkpoint(run: Path, path: Path | None) -> Checkpoint:
-    """That one, or the run's newest intact one. Raises UsageError or RunError."""
-    found = checkpoint.load(path) if path else checkpoint.load_newest(run / "checkpoints")
-    if found is None:
-        raise UsageError(f"{run} has no intact checkpoint.")
-    return found
 
 
 def describe(

@@ -1,6 +1,8 @@
 """Draw images from a trained run."""
 
+import os
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import tyro
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from gan import checkpoint
 from gan.checkpoint import Checkpoint
-from gan.config import Config, read_recipe
+from gan.config import WEIGHTS, Config, one_of, read_recipe
 from gan.errors import UsageError
 from gan.networks import NETWORKS
 from gan.randomness import latents
@@ -17,19 +19,27 @@ from gan.telemetry.grids import grid, to_uint8, write_picture
 BATCH = 64
 
 
-@torch.no_grad()
-def sample(run: Path, count: int, seed: int) -> Tensor:
-    """(count, C, H, W) in [−1, 1] from the averaged G of the run's newest checkpoint, on the CPU.
+def sample(path: Path, count: int, seed: int, weights: str = "ema") -> Tensor:
+    """(count, C, H, W) in [−1, 1] from G of a run's newest checkpoint, or of a checkpoint, on the CPU.
 
     Image i depends on (seed, i) alone: asking for more images leaves the first ones as they were.
     """
+    run, which = locate(path)
     config = read_run(run)
-    found = checkpoint.load_newest(run / "checkpoints")
-    if found is None:
-        raise UsageError(f"{run} has no intact checkpoint; the first comes after {config.checkpoint.every} iterations.")
-    G = load_generator(config, found)
+    G = load_generator(config, read_checkpoint(run, which), weights)
     rows = [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
     return torch.cat([draw_images(G, config, seed, part) for part in rows])
+
+
+def locate(path: Path) -> tuple[Path, Path | None]:
+    """A run folder, or a checkpoint in one → (run, checkpoint; None for the newest intact). Raises UsageError."""
+    if (path / "manifest.json").exists() and (path / "../../config.yaml").exists():
+        return Path(os.path.normpath(path / "../..")), path
+    if not (path / "config.yaml").exists():
+        raise UsageError(f"{path} is neither a run folder nor a checkpoint in one.")
+    if not checkpoint.listed(path / "checkpoints"):
+        raise UsageError(f"{path} has no checkpoint yet.")
+    return Path(os.path.normpath(path)), None
 
 
 def read_run(run: Path) -> Config:
@@ -37,6 +47,14 @@ def read_run(run: Path) -> Config:
     if not (run / "config.yaml").exists():
         raise UsageError(f"{run} is not a run folder: it has no config.yaml.")
     return read_recipe(str(run / "config.yaml"))
+
+
+def read_checkpoint(run: Path, path: Path | None) -> Checkpoint:
+    """That one, or the run's newest intact one. Raises UsageError or RunError."""
+    found = checkpoint.load(path) if path else checkpoint.load_newest(run / "checkpoints")
+    if found is None:
+        raise UsageError(f"{run} has no intact checkpoint.")
+    return found
 
 
 def load_generator(config: Config, found: Checkpoint, weights: str = "ema") -> nn.Module:
@@ -54,19 +72,24 @@ def draw_images(G: nn.Module, config: Config, seed: int, rows: range) -> Tensor:
 
 
 def write_samples(
-    run: tyro.conf.Positional[Path], count: int = 64, out: Path = Path("samples.png"), seed: int = 0
+    run: tyro.conf.Positional[Path],
+    count: int = 64,
+    out: Path = Path("samples.png"),
+    seed: int = 0,
+    weights: Annotated[str, one_of(WEIGHTS)] = "ema",
 ) -> None:
-    """Draw new images from a run's averaged generator and save them as one picture.
+    """Draw new images from a run's generator and save them as one picture.
 
     Args:
-        run: Run folder.
+        run: Run folder (its newest checkpoint) or checkpoint (RUN/checkpoints/iteration-…).
         count: How many images.
         out: Where the picture goes (PNG).
         seed: Other seeds give other images.
+        weights: The average of G's weights, or the raw ones.
     """
     if count < 1 or seed < 0:
         raise UsageError(f"--count {count} must be at least 1, and --seed {seed} at least 0.")
-    pixels = to_uint8(sample(run, count, seed))
+    pixels = to_uint8(sample(run, count, seed, weights))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_picture(grid(pixels), out)

@@ -298,7 +298,7 @@ def test_samples_from_a_finished_run(images: Path, tmp_path: Path) -> None:
         assert few.crop((0, 0, 32, 16)).tobytes() == many.crop((0, 0, 32, 16)).tobytes()
     refused = subprocess.run([*gan, tmp_path / "nothing"], capture_output=True, text=True, timeout=60)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "is not a run folder" in refused.stderr
+    assert "is neither a run folder nor a checkpoint in one" in refused.stderr
 
 
 @pytest.mark.parametrize(
