@@ -85,9 +85,11 @@ def test_a_recipe_makes_no_objects(tmp_path: Path) -> None:
 
 
 def test_nothing_in_the_code_could_unpickle() -> None:
+    """The weights of Inception, which exist as a pickle only, are looked through with weights_only first; a test in
+    tests/metrics has a planted one refused."""
     for path in (ROOT / "gan").rglob("*.py"):
         words = re.findall(
-            r"pickle\.|(?<!safetensors\.)torch\.load\(|allow_pickle=True|yaml\.(?:unsafe_|full_)?load\(|marshal|shelve",
+            r"pickle\.(?!UnpicklingError)|(?<!safetensors\.)torch\.load\((?!.*weights_only=True)|allow_pickle=True|yaml\.(?:unsafe_|full_)?load\(|marshal|shelve",
             path.read_text(),
         )
         assert not words, f"{path}: {words}"
