@@ -53,7 +53,7 @@ def test_what_the_trajectory_leaves_out() -> None:
         *("recipe", "data", "out", "samples", "resume", "epochs", "kimg", "iterations", "log-every", "sample-every"),
         *("data-options.max-rejected", "data-options.workers", "data-options.cache", "data-options.resident"),
         *("data-options.max-megapixels", "data-options.drop-duplicates"),
-        *("checkpoint.max-failures", "resume-changed", "max-skipped"),
+        *("checkpoint.max-failures", "resume-changed", "max-skipped", "eval.every", "eval.metric", "eval.count"),
         *("checkpoint.every", "checkpoint.keep", "distributed.timeout", "track.wandb", "track.project"),
     }
 
