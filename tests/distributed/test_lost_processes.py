@@ -29,8 +29,10 @@ def start(run: Path, images: Path) -> tuple[subprocess.Popen[str], list[psutil.P
     return launcher, sorted(workers, key=lambda worker: worker.environ()["RANK"])
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    ("rank", "name"),
+    [(0, "SIGKILL"), (1, "SIGKILL"), (1, "SIGSTOP"), pytest.param(0, "SIGSTOP", marks=pytest.mark.slow)],
+)
 def test_a_lost_process_ends_the_job(name: str, rank: int, images: Path, tmp_path: Path) -> None:
     launcher, workers = start(tmp_path / "run", images)
     began = time.monotonic()
