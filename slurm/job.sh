@@ -10,7 +10,7 @@ job=${job:-$SLURM_JOB_ID} # the number of an array's last task alone would mean 
 say() { printf '%s job %s: %s\n' "$(date +%H:%M:%S)" "$job" "$*"; }
 
 step= told=
-trap 'told=yes; say "told to stop"; [[ -n $step ]] && kill -"$STOP_SIGNAL" "$step"' USR1 USR2 TERM
+trap 'told=yes; say "told to stop"; [[ -n $step ]] && pass_on' USR1 USR2 TERM
 
 # train FLAGS…: train.py with these flags, until it is finished, has failed, or is told to stop.
 train() {
@@ -43,11 +43,22 @@ run_on_nodes() {
     PROCESSES=$((SLURM_NNODES * PROCESSES_PER_NODE))
     export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2 # SIGUSR1 would end the launcher alone
     export PET_SHUTDOWN_TIMEOUT=$SAVE_SECONDS
+    export STARTED=$run_folder/.started
+    rm -f "$STARTED"
     srun --export=ALL --ntasks-per-node=1 bash slurm/node.sh "$@" &
     step=$!
-    [[ -n $told ]] && kill -"$STOP_SIGNAL" "$step"
+    [[ -n $told ]] && pass_on
     while kill -0 "$step" 2> /dev/null; do wait "$step"; done # a signal ends a wait early
     step=
+}
+
+# The signal to srun, which loses it while its tasks are not yet running.
+pass_on() {
+    if ! [[ -e $STARTED ]]; then
+        until [[ -e $STARTED ]] || ! kill -0 "$step" 2> /dev/null; do sleep 0.2; done
+        sleep 1
+    fi
+    kill -"$STOP_SIGNAL" "$step" 2> /dev/null
 }
 
 # A port below those that Linux gives out by itself; jobs may share a node.
