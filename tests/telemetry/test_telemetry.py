@@ -114,20 +114,24 @@ def test_a_lock_that_was_removed_is_taken_again_or_missed(tmp_path: Path) -> Non
         first.restore()
 
 
-def test_folders_in_which_nothing_can_be_written_are_refused(tmp_path: Path) -> None:
-    RunFolder(tmp_path).create()
-    os.chmod(tmp_path / "checkpoints", 0o500)
-    me = os.geteuid()
-    os.chmod(tmp_path, 0o777)
-    os.chmod(tmp_path / "samples", 0o777)
-    for parent in tmp_path.parents[:3]:
-        os.chmod(parent, 0o755)
-    try:
-        os.seteuid(65534 if me == 0 else me)
-        with pytest.raises(UsageError, match="cannot write to the run folder"):
-            RunFolder(tmp_path).create()
-    finally:
-        os.seteuid(me)
+def test_folders_in_which_nothing_can_be_written_are_refused() -> None:
+    """Looked at as an ordinary user, since root may write anywhere."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run, me = Path(scratch), os.geteuid()
+        RunFolder(run).create()
+        for folder, mode in ((run, 0o777), (run / "samples", 0o777), (run / "checkpoints", 0o555)):
+            os.chmod(folder, mode)
+        try:
+            os.seteuid(65534 if me == 0 else me)
+            with pytest.raises(UsageError, match="cannot write to the run folder"):
+                RunFolder(run).create()
+            if me == 0:
+                os.seteuid(me)
+                os.chmod(run / "checkpoints", 0o777)
+                os.seteuid(65534)
+                RunFolder(run).create()
+        finally:
+            os.seteuid(me)
 
 
 def test_what_cannot_be_said_is_not_said() -> None:
