@@ -438,7 +438,8 @@ class Trainer:
 
     def describe(self) -> None:
         """Write down what the run is."""
-        facts = {"processes": self.accelerator.num_processes, "precision": precision(self.accelerator)}
+        facts = {"processes": self.accelerator.num_processes, "precision": precision(self.accelerator),
+                 "threads": torch.get_num_threads()}  # fmt: skip
         self.folder.describe(self.config, facts)
 
     def amp(self) -> dict[str, float]:

@@ -128,7 +128,8 @@ def test_equal_to_one_process(name: str, processes: int, jobs: dict[str, Job], i
     if not (runs / "alone").exists():
         train("--data", images, "--out", runs / "alone", *SHORT)
     assert jobs[name].wait() == "COMPLETED", jobs[name].said()
-    assert json.loads((runs / name / "environment.json").read_text())["processes"] == processes
+    facts = json.loads((runs / name / "environment.json").read_text())
+    assert (facts["processes"], facts["threads"]) == (processes, 1), "of the node's cores one, as --cpus-per-task says"
     assert largest_difference(checkpoint_of(runs / name, 20), checkpoint_of(runs / "alone", 20)) < 1e-11
 
 
