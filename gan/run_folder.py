@@ -73,13 +73,15 @@ class RunFolder:
     def restore(self) -> bool:
         """Make the folders and the lock again where somebody has removed them; whether that was so. Raises OSError, and
         UsageError when another run has come in meanwhile."""
-        with contextlib.suppress(OSError):
-            if os.stat(self.path / ".lock").st_ino == self.locked_file and self.samples.exists():
-                return False
-        self.make()
-        self.unlock()
-        self.lock()
-        return True
+        lock = self.path / ".lock"
+        held = lock.exists() and os.stat(lock).st_ino == self.locked_file
+        whole = held and self.samples.exists() and (self.path / "config.yaml").exists()
+        if not whole:
+            self.make()
+        if not held:
+            self.unlock()
+            self.lock()
+        return not whole
 
     def remove_if_empty(self) -> None:
         """Leave no empty folders behind a command that was refused."""

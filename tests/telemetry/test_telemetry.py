@@ -103,7 +103,10 @@ def test_a_lock_that_was_removed_is_taken_again_or_missed(tmp_path: Path) -> Non
     first, second = RunFolder(tmp_path), RunFolder(tmp_path)
     first.create()
     first.lock()
+    (tmp_path / "config.yaml").touch()
     assert not first.restore()
+    (tmp_path / "config.yaml").unlink()
+    assert first.restore()
     shutil.rmtree(tmp_path)
     assert first.restore()
     with pytest.raises(UsageError, match="another process is training"):
