@@ -132,7 +132,7 @@ class Trainer:
         self.evaluator = None if config.eval.every is None else Evaluator(
             config, pack, accelerator, [config.eval.metric], config.eval.count)  # fmt: skip
         self.measured: dict[str, float] = {}
-        """By the last evaluation."""
+        """In the evaluation of this iteration."""
         self.score: dict[str, Any] = {}
         """What the checkpoint of this iteration is to say of its quality."""
         self.iteration = self.resume()
@@ -204,16 +204,16 @@ class Trainer:
             for every in (config.log_every, config.eval.every, config.sample_every, config.checkpoint.every)
         )
         for due, act in (
-            (log, self.check_progress),
+            (log or measure, self.check_progress),
             (measure, self.evaluate),
-            (log, lambda: recorder.log(self.iteration, {**self.amp(), **self.measured})),
+            (log or measure, lambda: recorder.log(self.iteration, {**self.amp(), **self.measured})),
             (draw, lambda: self.picture(recorder)),
             (save or measure, self.save),
         ):
             if due:
                 act()
                 watchdog.progress()
-        self.score = {}
+        self.measured, self.score = {}, {}
 
     def iterate(self, iteration: int) -> Statistics:
         """The D updates and the G update of one iteration. Nothing here reads a value from the device."""

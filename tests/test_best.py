@@ -27,6 +27,7 @@ def test_the_best_checkpoint_stays_and_training_is_the_same(metric: str, images:
     lines = {
         line["iteration"]: line for line in map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
     }
+    assert [iteration for iteration, line in lines.items() if any("eval/" in key for key in line)] == [*scores]
     name = "eval/swd" if metric == "swd" else "eval/coverage"
     assert [lines[iteration][name] for iteration in (4, 8, 12, 16)] == [
         scores[iteration] for iteration in (4, 8, 12, 16)

@@ -22,25 +22,30 @@ def service_of(job: Job) -> psutil.Process:
     return found[0]
 
 
+def assert_it_ends_well(job: Job, lost_at: int) -> str:
+    """After 400 iterations, soon, and with every line of the log; what was said."""
+    job.wait_for_iteration(400)
+    began = time.monotonic()
+    code, said = job.end(60)
+    took = time.monotonic() - began
+    print(f"\nlost at iteration {lost_at}, {took:.1f} s from the last iteration to the end")
+    assert code == 0, said
+    assert lost_at < 400
+    assert took < 25
+    lines = [json.loads(line)["iteration"] for line in (job.run / "log.jsonl").read_text().splitlines()]
+    assert lines == list(range(1, 401))
+    assert status_of(job.run)["state"] == "finished"
+    return said
+
+
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
 def test_its_process_is_lost(name: str, images: Path, tmp_path: Path) -> None:
     words = ("--track.wandb", "offline", "--iterations", 400, "--log-every", 1, "--sample-every", 20)
     job = Job("python", tmp_path / "run", "--data", images, *words).wait_for_iteration(3)
     service = service_of(job)
     service.send_signal(getattr(signal, name))
-    lost_at = status_of(job.run)["iteration"]
-    job.wait_for_iteration(400)
-    began = time.monotonic()
-    code, said = job.end(60)
-    took = time.monotonic() - began
-    print(f"\n{name}: lost at iteration {lost_at}, {took:.1f} s from the last iteration to the end")
-    assert code == 0, said
+    said = assert_it_ends_well(job, status_of(job.run)["iteration"])
     assert gone([service]), "nothing is left behind"
-    assert lost_at < 400
-    assert took < 25
-    assert status_of(job.run)["state"] == "finished"
-    lines = [json.loads(line)["iteration"] for line in (job.run / "log.jsonl").read_text().splitlines()]
-    assert lines == list(range(1, 401))
     assert "log.jsonl has it all" in said
 
 
@@ -82,16 +87,5 @@ def test_its_server_is_lost(images: Path, tmp_path: Path) -> None:
         while "file_stream" not in server.stdout.readline():
             pass  # until the first values have arrived
         server.kill()
-    lost_at = status_of(job.run)["iteration"]
-    job.wait_for_iteration(400)
-    began = time.monotonic()
-    code, said = job.end(60)
-    took = time.monotonic() - began
-    print(f"\nlost at iteration {lost_at}, {took:.1f} s from the last iteration to the end")
-    assert code == 0, said
+    said = assert_it_ends_well(job, status_of(job.run)["iteration"])
     assert f"W&B: http://127.0.0.1:{port}/me/gan/runs/" in said
-    assert lost_at < 400
-    assert took < 25
-    lines = [json.loads(line)["iteration"] for line in (job.run / "log.jsonl").read_text().splitlines()]
-    assert lines == list(range(1, 401))
-    assert status_of(job.run)["state"] == "finished"
