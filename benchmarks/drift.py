@@ -22,7 +22,17 @@ WAYS = {"two threads": (1, 2), "two processes": (2, 1)}
 def checkpoints(folder: Path, processes: int, threads: int, *words: str) -> list[Checkpoint]:
     """A run's checkpoints after each number of iterations in AT."""
     launcher = ["--config_file", str(ROOT / "accelerate_configs/cpu_2.yaml"), "--num_processes", str(processes)]
-    script = [str(ROOT / "train.py"), *SETTINGS.split(), "--track.wandb", "disabled", "--out", str(folder), *words]
+    script = [
+        str(ROOT / "train.py"),
+        *SETTINGS.split(),
+        "--track.wandb",
+        "disabled",
+        "--track.report",
+        "False",
+        "--out",
+        str(folder),
+        *words,
+    ]
     command = [sys.executable, "-m", "accelerate.commands.launch", *launcher, *script]
     if processes == threads == 1:
         command = ["taskset", "-c", "0", *command]  # on one core: a run uses all it may

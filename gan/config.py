@@ -221,6 +221,8 @@ class TrackConfig:
     """auto is online when logged in, else offline."""
     project: str = "gan"
     """Weights & Biases project."""
+    report: bool = True
+    """Draw plots/, progress.gif and report.html while training, by a process of the lowest priority."""
 
 
 @dataclass(frozen=True)

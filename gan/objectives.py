@@ -22,7 +22,8 @@ class Loss:
 
     `discriminator(real_logits, fake_logits)` adds the term of a real image and that of a fake; with `halved` the source
     takes half of the sum, (Σ real terms + Σ fake terms) / 2N. `generator(fake_logits, real_logits)` looks at the real
-    ones only where `relative`. `score` turns logits into what the log shows.
+    ones only where `relative`. `score` turns logits into what the log shows. Above `boundary` D takes an image for
+    real; None where only differences between logits mean anything.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
@@ -30,6 +31,7 @@ class Loss:
     halved: bool = False
     relative: bool = False
     score: Callable[[Tensor], Tensor] = torch.sigmoid
+    boundary: float | None = 0
 
 
 def cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
@@ -87,10 +89,10 @@ def relativistic_g(fake: Tensor, real: Tensor | None) -> Tensor:
 LOSSES = {
     "non-saturating": Loss(cross_entropy, non_saturating, halved=True),
     "saturating": Loss(cross_entropy, saturating, halved=True),
-    "least-squares": Loss(least_squares_d, least_squares_g, halved=True, score=torch.clone),
-    "wasserstein": Loss(wasserstein_d, wasserstein_g, score=torch.clone),
+    "least-squares": Loss(least_squares_d, least_squares_g, halved=True, score=torch.clone, boundary=0.5),
+    "wasserstein": Loss(wasserstein_d, wasserstein_g, score=torch.clone, boundary=None),
     "hinge": Loss(hinge_d, wasserstein_g, score=torch.clone),
-    "relativistic": Loss(relativistic_d, relativistic_g, relative=True),
+    "relativistic": Loss(relativistic_d, relativistic_g, relative=True, boundary=None),
 }
 """At the optimum, D(x) = D(G(z)) = 1/2, both losses of "non-saturating" are log 2."""
 

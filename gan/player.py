@@ -27,6 +27,8 @@ class Player:
         zero = torch.zeros((), dtype=torch.int64, device=accelerator.device)
         self.skipped, self.in_a_row, self.bad = zero, zero.clone(), zero.bool()
         """Updates skipped so far; those skipped since the last that was not; whether the last one was."""
+        self.gradient_norm = zero.float()
+        """Of the last update's gradients, as the optimizer sees them."""
 
     def part(self, number: int, parts: int) -> AbstractContextManager:
         """Around forward and backward of one part of the batch: gradients travel with the last part only."""
@@ -45,17 +47,25 @@ class Player:
     def update(self) -> None:
         """One optimizer step, unless a gradient is not finite. Nothing is read from the device, except by PyTorch for
         RMSprop in fp16."""
+        norms = torch.stack(torch._foreach_norm(self.gradients()))
+        self.gradient_norm = norms.norm()
         if not self.scaler.is_enabled():
-            self.bad = ~torch.stack(torch._foreach_norm(self.gradients())).sum().isfinite()
+            self.bad = ~norms.sum().isfinite()
             self.step_unless_bad()
         else:
             scale = self.scaler.scale(torch.ones_like(self.skipped))  # the way to see the scale without waiting for it
+            self.gradient_norm /= scale
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.bad = self.scaler.scale(torch.ones_like(self.skipped)) < scale
         self.skipped += self.bad
         self.in_a_row.add_(1).mul_(self.bad)
         self.optimizer.zero_grad()
+
+    @torch.no_grad()
+    def weight_norm(self) -> Tensor:
+        """0-d: length of the vector of all parameters."""
+        return torch.stack(torch._foreach_norm([*self.module.parameters()])).norm()
 
     def gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]

@@ -10,6 +10,7 @@ from gan.config import ObjectiveConfig
 from gan.networks import Images
 from gan.networks.dcgan import Discriminator
 from gan.objectives import LOSSES, PENALTIES, Loss
+from gan.telemetry.health import separation
 
 Statistics = dict[str, Tensor]
 
@@ -23,6 +24,12 @@ class CriticStep(nn.Module):
         self.loss, self.penalty = LOSSES[objective.loss], PENALTIES[objective.penalty]
         self.weight = objective.penalty_weight
         self.factor = 0.5 if (self.loss.halved if objective.halve_d is None else objective.halve_d) else 1
+
+    @property
+    def undecided(self) -> float:
+        """What loss/d is where D can tell nothing; 0 where the loss has no such value of its own."""
+        logit = torch.tensor(self.loss.boundary or 0.0)
+        return self.factor * float(self.loss.discriminator(logit, logit))
 
     @property
     def draws(self) -> int:
@@ -43,6 +50,7 @@ class CriticStep(nn.Module):
             "loss/d": loss.detach(),
             "score/real": self.loss.score(real_logits.detach()).mean(),
             "score/fake": self.loss.score(fake_logits.detach()).mean(),
+            **separation(real_logits, fake_logits, self.loss.boundary),
         }
         if self.penalty is not None:
             with torch.autocast(u.device.type, enabled=False):  # in mixed precision, the penalty stays in float32

@@ -38,7 +38,9 @@ from gan.run_folder import RunFolder
 from gan.steps import CriticStep, Statistics, clip_weights, frozen, generator_loss, mean_of
 from gan.telemetry.console import say
 from gan.telemetry.grids import evenly
+from gan.telemetry.performance import Stopwatch, resources
 from gan.telemetry.recorder import Recorder
+from gan.telemetry.samples import Samples
 from gan.transfer import freeze_first_blocks, initialise_from
 from gan.watchdog import Watchdog
 
@@ -64,7 +66,10 @@ def train(config: Config) -> None:
         except Preempted:
             raise
         except BaseException as error:
-            trainer.record_failure(str(error) or type(error).__name__)
+            reason = str(error) or type(error).__name__
+            trainer.record_failure(reason)
+            if trainer.recorder:
+                trainer.recorder.close("failed", reason)
             raise
         finally:
             folder.unlock()
@@ -135,6 +140,9 @@ class Trainer:
         """In the evaluation of this iteration."""
         self.score: dict[str, Any] = {}
         """What the checkpoint of this iteration is to say of its quality."""
+        self.recorder: Recorder | None = None
+        self.stopwatch = Stopwatch(self.device)
+        self.samples = Samples(config, self.G, self.G_ema, images, self.device)
         self.iteration = self.resume()
 
     def build_players(self) -> None:
@@ -163,37 +171,37 @@ class Trainer:
         if begin >= self.total:
             if self.accelerator.is_main_process:
                 say(f"This run has already finished: {begin} iterations. Train longer with --kimg or --iterations.")
-                self.folder.write_status("finished", begin)  # it may have been killed before it could
+                self.folder.write_status("finished", begin, total=self.total)  # it may have been killed before it could
             return
-        recorder = Recorder(config, self.accelerator, self.folder, len(self.images), begin, self.total)
+        self.recorder = recorder = Recorder(config, self.accelerator, self.folder, len(self.images), begin, self.total,
+                                            self.critic.undecided)  # fmt: skip
         self.announce(recorder)
         watchdog.progress()
         with Preemption(self.accelerator) as preemption:
-            try:
-                while self.iteration < self.total and not preemption.due():
-                    recorder.add(self.iterate(self.iteration))
-                    self.iteration += 1
-                    watchdog.progress()
-                    self.record(recorder, watchdog)
-                if preemption.signal:
-                    watchdog.stop()  # the store it looks into may go with the launcher
-                    self.yield_to(preemption.signal)
-                self.accelerator.wait_for_everyone()
-                watchdog.stop()  # the others may leave now; what follows is the main process' alone
-            finally:
-                recorder.close()
+            while self.iteration < self.total and not preemption.due():
+                recorder.add(self.iterate(self.iteration))
+                self.iteration += 1
+                watchdog.progress()
+                self.record(recorder, watchdog)
+            if preemption.signal:
+                watchdog.stop()  # the store it looks into may go with the launcher
+                self.yield_to(preemption.signal)
+            self.accelerator.wait_for_everyone()
+            watchdog.stop()  # the others may leave now; what follows is the main process' alone
             if preemption.signal:
                 same = "The same command" if config.resume == "auto" else "The same command with --resume auto"
-                raise Preempted(f"Stopped by {Signals(preemption.signal).name}; saved at iteration {self.iteration} of "
-                                f"{self.total}. {same} goes on from there.")  # fmt: skip
-            self.conclude()
+                stopped = (f"Stopped by {Signals(preemption.signal).name}; saved at iteration {self.iteration} of "
+                           f"{self.total}. {same} goes on from there.")  # fmt: skip
+                recorder.close("preempted", stopped)
+                raise Preempted(stopped)
+            self.conclude(recorder)
 
     def yield_to(self, number: int) -> None:
         """Save, and leave word that the run was told to stop by this signal."""
         self.ending = True
         self.save()
         if self.accelerator.is_main_process:
-            self.folder.write_status("preempted", self.iteration, reason=Signals(number).name)
+            self.folder.write_status("preempted", self.iteration, total=self.total, reason=Signals(number).name)
 
     def record(self, recorder: Recorder, watchdog: Watchdog) -> None:
         """Measure, log, draw and save, each when it is due. Saving comes last: a run that goes on from there lacks
@@ -206,7 +214,7 @@ class Trainer:
         for due, act in (
             (log or measure, self.check_progress),
             (measure, self.evaluate),
-            (log or measure, lambda: recorder.log(self.iteration, {**self.amp(), **self.measured})),
+            (log or measure, lambda: recorder.log(self.iteration, self.figures() | self.measured)),
             (draw, lambda: self.picture(recorder)),
             (save or measure, self.save),
         ):
@@ -218,6 +226,8 @@ class Trainer:
     def iterate(self, iteration: int) -> Statistics:
         """The D updates and the G update of one iteration. Nothing here reads a value from the device."""
         objective, first = self.config.objective, iteration * self.config.objective.n_critic
+        if (iteration + 1) % self.config.log_every == 0:
+            self.stopwatch.start()
         self.player_d.set_learning_rate(learning_rate(self.config.optim_d, iteration))
         self.player_g.set_learning_rate(learning_rate(self.config.optim_g, iteration))
         # Where both updates have the same latents, G's one forward serves both. Not in parts: kept with what their
@@ -227,6 +237,7 @@ class Trainer:
         kept, bad = [buffer.clone() for buffer in buffers], torch.zeros((), dtype=torch.bool, device=self.device)
         for update in range(first, first + objective.n_critic):
             z = self.draw_latents("latents", update)
+            self.stopwatch.lap("data")
             fake = self.player_g.step(z[0]) if shared else None
             statistics = self.update_d(update, z, fake)
             bad = bad | self.player_d.bad
@@ -235,21 +246,27 @@ class Trainer:
         statistics |= self.update_g(update, z, fake)
         keep_if(bad | self.player_g.bad, buffers, kept)  # BatchNorm's statistics may hold what spoilt the gradients
         update_ema(self.G_ema, self.G, self.config.ema.decay, iteration)
-        return statistics
+        self.stopwatch.lap("step")
+        norms = {"grad_norm/d": self.player_d.gradient_norm, "grad_norm/g": self.player_g.gradient_norm}
+        return statistics | norms
 
     def update_d(self, update: int, z: list[Tensor], fake: Images | None) -> Statistics:
         """`update` counts the updates of D from the run's beginning; each has a batch of real images of its own."""
         parts: list[Statistics] = []
         for part in range(len(z)):
             images = self.as_seen(fake or self.draw_images(self.G, z[part]), "fake for d", update, part)
-            u = self.draw_uniform("critic", update, part, self.critic.draws)
+            self.stopwatch.lap("g")
+            u, real = self.draw_uniform("critic", update, part, self.critic.draws), self.real_images(update, part)
+            self.stopwatch.lap("data")
             with self.player_d.part(part, len(z)):
-                loss, statistics = self.player_d.step(self.real_images(update, part), images, u)
+                loss, statistics = self.player_d.step(real, images, u)
                 self.player_d.backward(loss / len(z))
+            self.stopwatch.lap("d")
             parts.append(statistics)
         self.player_d.update()
         if self.config.objective.clip:
             clip_weights(self.D, self.config.objective.clip)
+        self.stopwatch.lap("step")
         return mean_of(parts)
 
     def update_g(self, update: int, z: list[Tensor], fake: Images | None) -> Statistics:
@@ -259,11 +276,13 @@ class Trainer:
             for part in range(len(z)):
                 real = self.real_images(update, part) if self.loss.relative else None
                 u = self.draw_uniform("critic for g", update, part, self.D.draws)
+                self.stopwatch.lap("data")
                 with self.player_g.part(part, len(z)):
                     images = self.as_seen(fake or self.player_g.step(z[part]), "fake for g", update, part)
                     with self.accelerator.autocast():
                         loss = generator_loss(self.D, images, real, u, self.loss)
                     self.player_g.backward(loss / len(z))
+                self.stopwatch.lap("g")
                 parts.append({"loss/g": loss.detach()})
             self.player_g.update()
         return mean_of(parts)
@@ -302,14 +321,10 @@ class Trainer:
         return G(z.to(self.device, self.dtype))
 
     def picture(self, recorder: Recorder) -> None:
-        """A grid of the averaged G's images from the run's fixed latents, and one for each coarser scale."""
-        if not self.accelerator.is_main_process:
-            return
-        z = latents(self.config.seed, "samples", 0, self.config.samples, self.config.model.z_dim)
-        for image in self.draw_images(self.G_ema, z):
-            side = image.shape[-1]
-            coarser = "" if side == self.config.resolution else f"-{side}px"
-            recorder.picture(f"iteration-{self.iteration:08d}{coarser}", image, self.iteration)
+        """Sample grids; the main process' alone."""
+        if self.accelerator.is_main_process:
+            self.samples.record(recorder, self.iteration)
+            recorder.draw()
 
     def evaluate(self) -> None:
         """Measure the averaged G by `--eval.metric`. A collective."""
@@ -427,7 +442,7 @@ class Trainer:
             return
         self.folder.rewind_log(self.iteration)
         self.describe()
-        self.folder.write_status("running", self.iteration)
+        self.folder.write_status("running", self.iteration, total=self.total)
         side, machine = self.config.resolution, f"{self.accelerator.num_processes} × {self.device.type}"
         sizes = [sum(parameter.numel() for parameter in module.parameters()) for module in (self.G, self.D)]
         say(f"Run folder {self.folder.path}: {len(self.images)} images of {side}×{side} pixels,"
@@ -452,23 +467,33 @@ class Trainer:
             if key in state
         }
 
+    def figures(self) -> dict[str, float]:
+        """What is looked at at the log interval alone, by the main process, which logs it. Reads the device."""
+        if not self.accelerator.is_main_process:
+            return {}
+        norms = {"weights/d": float(self.player_d.weight_norm()), "weights/g": float(self.player_g.weight_norm())}
+        return {**self.amp(), **norms, **self.samples.health(), **self.stopwatch.read(), **resources(self.device)}
+
     def record_failure(self, reason: str) -> None:
         """Leave in status.json why the run stopped before its end."""
         if self.accelerator.is_main_process:
-            self.folder.write_status("failed", self.iteration, reason=reason)
+            self.folder.write_status("failed", self.iteration, total=self.total, reason=reason)
             last = next((path.name for path in checkpoint.listed(self.folder.checkpoints)), "the beginning")
             say(f"Stopped at iteration {self.iteration}; the same command goes on from {last}.")
 
-    def conclude(self) -> None:
+    def conclude(self, recorder: Recorder) -> None:
         """Say that it is done, what to look at, and what to try next."""
         if not self.accelerator.is_main_process:
             return
-        self.folder.write_status("finished", self.iteration)
+        self.folder.write_status("finished", self.iteration, total=self.total)
+        best, facts = checkpoint.best(self.folder.checkpoints)
+        said = f"The best by {facts['metric']}, {facts['value']:.4g}: {best}" if best else ""
+        recorder.tracker.keep_generator(self.folder.path, checkpoint.place(self.folder.checkpoints, self.iteration))
+        recorder.close("finished", f"{self.total} iterations. {said}")
         say(f"Finished {self.total} iterations. Look at {self.folder.samples}/iteration-{self.iteration:08d}.png "
                  f"(the real images are in reals.png beside it).")  # fmt: skip
-        path, facts = checkpoint.best(self.folder.checkpoints)
-        if path:
-            say(f"The best by {facts['metric']}, {facts['value']:.4g}: {path}")
+        if said:
+            say(said)
         if self.config.data == "sprites":
             say("Next, your own images: accelerate launch train.py --data FOLDER_OR_ZIP")
         else:

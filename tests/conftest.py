@@ -1,10 +1,12 @@
 """What the tests share: a private cache, a folder of small images, and the real script as a subprocess."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from gan.config import Config, DataOptions, EmaConfig, ModelConfig, OptimizerCon
 ROOT = Path(__file__).parents[1]
 ITERATIONS, SEED = 6, 11  # of the runs made from `config`
 Run = Callable[..., subprocess.CompletedProcess[str]]
+QUIET = ("--track.wandb", "disabled", "--track.report", "False")
+"""Neither W&B nor a report, each of which takes seconds."""
 TINY = [
     "--resolution",
     "16",
@@ -25,8 +29,7 @@ TINY = [
     "8",
     "--batch-size",
     "8",
-    "--track.wandb",
-    "disabled",
+    *QUIET,
 ]
 
 
@@ -67,7 +70,7 @@ def config(images: Path, tmp_path: Path) -> Config:
         optim_g=OptimizerConfig(lr=1e-3, beta1=0.3, beta2=0.95),
         ema=EmaConfig(decay=0.25),
         data_options=DataOptions(cache=tmp_path / "cache"),
-        track=TrackConfig(wandb="disabled"),
+        track=TrackConfig(wandb="disabled", report=False),
     )
 
 
@@ -100,6 +103,15 @@ def with_processes(number: int, config: str = "cpu_2") -> tuple[str, ...]:
 
 def checkpoint_of(run: Path, iteration: int) -> Checkpoint:
     return load(run / "checkpoints" / f"iteration-{iteration:08d}")
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def without_clock(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of a log without what differs from run to run: time and memory."""
+    return [{name: value for name, value in entry.items() if not name.startswith("perf/")} for entry in entries]
 
 
 def assert_same_weights(one: Checkpoint, two: Checkpoint) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from gan.config import RECIPES, Config, flags, read_recipe
 from gan.networks import NETWORKS
-from tests.conftest import checkpoint_of, run_script
+from tests.conftest import QUIET, checkpoint_of, run_script
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 WIDE = (12_658_432, 11_036_416)
@@ -153,12 +153,14 @@ def test_the_wgan_is_the_published_one() -> None:
 def test_recipes_run_by_the_real_script(name: str, images: Path, tmp_path: Path) -> None:
     """At their own resolution, with their own networks, on a few images."""
     words = ("--recipe", name, "--data", images, "--batch-size", 4, "--iterations", 2, "--out", tmp_path)
-    result = run_script(*words, "--track.wandb", "disabled", "--model.width", 8)
+    result = run_script(*words, *QUIET, "--model.width", 8)
     assert result.returncode == 0, result.stderr
     values = [value for group in checkpoint_of(tmp_path, 2).tensors.values() for value in group.values()]
     assert all(value.isfinite().all() for value in values)
     pictures = {path.name for path in (tmp_path / "samples").glob("iteration-00000002*")}
-    assert len(pictures) == {"msg-64": 5, "msg-128": 6}.get(name, 1)
+    assert len(pictures) == {"msg-64": 5, "msg-128": 6}.get(name, 1) + 1, (
+        "of the average at every scale, and of G itself"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -167,7 +169,7 @@ def test_recipes_on_real_images(name: str, tmp_path: Path) -> None:
     if not folder:
         pytest.skip("set GAN_TEST_IMAGES to a folder of image sets to run on them")
     words = ("--recipe", name, "--data", Path(folder) / "noto_emoji_core_64.zip", "--out", tmp_path)
-    result = run_script(*words, "--batch-size", 8, "--iterations", 3, "--log-every", 1, "--track.wandb", "disabled")
+    result = run_script(*words, "--batch-size", 8, "--iterations", 3, "--log-every", 1, *QUIET)
     assert result.returncode == 0, result.stderr
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert len(log) == 3

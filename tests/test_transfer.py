@@ -9,7 +9,7 @@ from gan.checkpoint import Checkpoint
 from gan.networks.blocks import Layers
 from gan.networks.dcgan import Discriminator, Generator
 from gan.transfer import take_over
-from tests.conftest import TINY, checkpoint_of, run_script, train, with_processes
+from tests.conftest import QUIET, TINY, checkpoint_of, run_script, train, with_processes
 
 SHORT = ("--model.width", 8, "--batch-size", 4, "--resolution", 32)
 
@@ -116,7 +116,7 @@ def test_what_cannot_be_is_refused(
     words: tuple[object, ...], sentence: str, images: Path, source: Path, tmp_path: Path
 ) -> None:
     start = ("--data", images, "--init-from", source, *SHORT, "--model.z-dim", 8, "--iterations", 1)
-    result = run_script(*start, "--track.wandb", "disabled", "--out", tmp_path / "run", *words)
+    result = run_script(*start, *QUIET, "--out", tmp_path / "run", *words)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert sentence in result.stderr
 

@@ -1,4 +1,4 @@
-"""The log of a run: log.jsonl, the progress bar or one line per entry, sample grids, the tracker."""
+"""The record of a run: log.jsonl, the progress bar or one line per entry, pictures, the tracker, alerts."""
 
 import contextlib
 import json
@@ -6,6 +6,7 @@ import math
 import os
 import time
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -13,10 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gan.config import Config, images_per_iteration
-from gan.run_folder import RunFolder, attempt
+from gan.run_folder import RunFolder, attempt, lines_of
 from gan.telemetry.console import say
 from gan.telemetry.grids import grid, to_uint8, write_picture
+from gan.telemetry.health import BEGINNING, HEALTHY, VERDICTS, judge, reached, recent
 from gan.telemetry.means import RunningMeans
+from gan.telemetry.redraw import Redraw
 from gan.telemetry.tracking import Tracker
 
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} iterations [{elapsed}<{remaining}{postfix}]"
@@ -25,11 +28,11 @@ BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} iterations [{elapsed}<{rema
 class Recorder:
     """Collects statistics on every process; writes on the main one."""
 
-    def __init__(
-        self, config: Config, accelerator: Accelerator, folder: RunFolder, dataset_size: int, start: int, total: int
-    ):
+    def __init__(self, config: Config, accelerator: Accelerator, folder: RunFolder, dataset_size: int, start: int,
+                 total: int, undecided: float):  # fmt: skip
+        """`undecided`: what loss/d is where D can tell nothing."""
         self.config, self.accelerator, self.folder = config, accelerator, folder
-        self.dataset_size, self.start, self.total = dataset_size, start, total
+        self.dataset_size, self.start, self.total, self.undecided = dataset_size, start, total, undecided
         self.writes = accelerator.is_main_process
         self.means = RunningMeans()
         self.tracker = Tracker(accelerator, config, folder.path)
@@ -40,6 +43,19 @@ class Recorder:
         self.last_iteration = start
         self.unwritten: list[str] = []
         """Entries that the log has no room for yet."""
+        logged = (
+            [json.loads(line) for line, done in lines_of(folder.log) if done <= start] if folder.log.exists() else []
+        )
+        self.entries = list(recent(logged))
+        """The newest, for the verdict; a run that goes on finds those of before in the log."""
+        self.best = max((reached(entry) for entry in logged), default=0.0)
+        """The samples' highest diversity, after the first window."""
+        self.redraw = Redraw(folder.path) if self.writes and config.track.report else None
+
+    @property
+    def verdict(self) -> str:
+        """On the newest entry of the log."""
+        return self.entries[-1].get("verdict", BEGINNING) if self.entries else BEGINNING
 
     def add(self, statistics: dict[str, Tensor]) -> None:
         """Statistics of one more iteration; nothing is read from the device."""
@@ -52,22 +68,43 @@ class Recorder:
         if not self.writes:
             return
         now, images = time.perf_counter(), iteration * images_per_iteration(self.config)
-        rate = (iteration - self.last_iteration) * images_per_iteration(self.config) / (now - self.last_time)
+        done, seconds = iteration - self.last_iteration, now - self.last_time
         self.last_time, self.last_iteration = now, iteration
         entry = {
             "iteration": iteration,
             "images": images,
             "epoch": images / self.dataset_size,
             **means,
+            "health/gradient_ratio": means["grad_norm/g"] / max(means["grad_norm/d"], 1e-30),
             **more,
-            "images_per_second": rate,
+            "perf/images_per_second": done * images_per_iteration(self.config) / seconds,
+            "perf/iteration_ms": 1000 * seconds / done,
         }
         known = {name: value if math.isfinite(value) else None for name, value in entry.items()}
+        self.judge(known)
         self.unwritten.append(json.dumps(known) + "\n")
         attempt(self.write_log, f"the log {self.folder.log}")
-        self.folder.write_status("running", iteration)
+        self.folder.write_status("running", iteration, total=self.total)
         self.show(entry, now)
-        self.tracker.log(entry)
+        self.tracker.log(known)
+
+    def judge(self, entry: dict[str, Any]) -> None:
+        """Add the verdict to an entry, and raise the alarm when it has become another."""
+        before, self.entries = self.verdict, list(recent([*self.entries, entry]))
+        self.best = max(self.best, reached(entry))
+        verdict = entry["verdict"] = judge(self.entries, self.undecided, self.best)
+        if verdict == before or (verdict not in VERDICTS and before not in VERDICTS):
+            return
+        if verdict in VERDICTS:
+            self.alert(verdict, f"At iteration {entry['iteration']}: {VERDICTS[verdict].advice}", "warn")
+        else:
+            self.alert(HEALTHY, f"Since iteration {entry['iteration']}; it was: {before}.", "info")
+
+    def alert(self, title: str, text: str, level: str) -> None:
+        """Tell the user now; `level` is info, warn or error."""
+        if self.writes:
+            say(f"{'' if level == 'info' else 'Warning: '}{title}. {text}")
+            self.tracker.alert(title, text, level)
 
     def write_log(self) -> None:
         """Append what is not in the log yet: all of it, or nothing."""
@@ -84,7 +121,9 @@ class Recorder:
     def show(self, entry: dict[str, float], now: float) -> None:
         """Update the bar; without a terminal, print a line instead."""
         losses = f"loss D {entry['loss/d']:.3f}, loss G {entry['loss/g']:.3f}"
-        summary = f"{entry['images_per_second'] / 1000:.2f} kimg/s, {losses}"
+        summary = f"{entry['perf/images_per_second'] / 1000:.2f} kimg/s, {losses}"
+        if self.verdict in VERDICTS:
+            summary += f", {self.verdict}"
         if not self.bar.disable:
             self.bar.set_postfix_str(summary)
             return
@@ -101,6 +140,18 @@ class Recorder:
         kind = name if name == "reals" else "samples" + name.removeprefix(f"iteration-{iteration:08d}")
         self.tracker.log_picture(kind, drawn, iteration * images_per_iteration(self.config))
 
-    def close(self) -> None:
+    def draw(self) -> None:
+        """Bring plots, progress.gif and report.html up to date, by and by."""
+        if self.redraw:
+            self.redraw.start()
+
+    def close(self, state: str, text: str) -> None:
+        """End the record of a run that is preempted, finished or failed. One that is to go on leaves at once; the
+        others wait for their last pictures, some seconds."""
         self.bar.close()
+        if self.redraw:
+            (self.redraw.stop if state == "preempted" else self.redraw.finish)()
+        self.tracker.alert(
+            f"{state} at iteration {self.last_iteration}", text, "error" if state == "failed" else "info"
+        )
         self.tracker.finish()

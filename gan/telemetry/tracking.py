@@ -94,7 +94,7 @@ class Tracker:
     def run(self) -> Any:
         return self.accelerator.get_tracker("wandb", unwrap=True)
 
-    def log(self, values: dict[str, float]) -> None:
+    def log(self, values: dict[str, Any]) -> None:
         """Values must hold "images", the x-axis of every curve."""
         self.send(lambda: self.run.log(values))
 
@@ -105,6 +105,10 @@ class Tracker:
             self.run.log({name: wandb.Image(picture), "images": images})
 
         self.send(send)
+
+    def alert(self, title: str, text: str, level: str) -> None: ...
+
+    def keep_generator(self, run: Path, place: Path) -> None: ...
 
     def finish(self) -> None:
         """End the tracker's run; wait no longer than PATIENCE_S for it."""

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.communication import buckets, messages, seconds
 from gan.config import Config, ModelConfig
 from gan.networks.dcgan import Generator
-from tests.conftest import run_module, with_processes
+from tests.conftest import QUIET, run_module, with_processes
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from tests.conftest import run_module, with_processes
     ],
 )
 def test_a_real_iteration_sends_what_is_counted(words: tuple[str, ...], images: Path, tmp_path: Path) -> None:
-    more = ("--resolution", 32, "--model.width", 64, "--batch-size", 8, "--track.wandb", "disabled", "--iterations", 9)
+    more = ("--resolution", 32, "--model.width", 64, "--batch-size", 8, *QUIET, "--iterations", 9)
     start = ("--data", images, "--out", tmp_path, *more)
     result = run_module("tests.distributed.messages_on_all", *start, *words, launcher=with_processes(2))
     assert result.returncode == 0, result.stderr

@@ -26,7 +26,7 @@ from PIL import Image
 
 from gan import checkpoint
 from gan.cli import train
-from tests.conftest import TINY
+from tests.conftest import TINY, log_of, without_clock
 
 TOTAL, EVERY = 40, 2
 WORDS = [
@@ -123,7 +123,7 @@ def content(run: Path) -> list[bytes | str]:
     """All that a finished run leaves and that no clock is in: tensors of the last checkpoint, pictures, log, status."""
     tensors = sorted((run / "checkpoints" / f"iteration-{TOTAL:08d}").glob("*.safetensors"))
     pictures = sorted((run / "samples").glob("*.png"))
-    log = [json.loads(line) | {"images_per_second": 0} for line in (run / "log.jsonl").read_text().splitlines()]
+    log = without_clock(log_of(run))
     return [*(path.read_bytes() for path in (*tensors, *pictures)), json.dumps(log), (run / "status.json").read_text()]
 
 

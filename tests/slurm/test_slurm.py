@@ -193,7 +193,7 @@ def test_a_sweep_has_a_run_for_each_line(jobs: dict[str, Job], runs: Path) -> No
         settings = (runs / "sweep" / str(task) / "config.yaml").read_text()
         assert f"seed: {task}\n" in settings
         assert ("lr: 0.0003\n" in settings) == (task == 3)
-    assert len(list((runs / "sweep" / "2" / "samples").glob("iteration-*"))) == 2
+    assert len(list((runs / "sweep" / "2" / "samples").glob("iteration-????????.png"))) == 2
     for task, complaint in ((4, "line 4 of"), (5, "unmatched single quote")):
         job = Job(jobs["sweep"].cluster, f"{jobs['sweep'].number}_{task}", runs / f"sweep-{task}.out")
         assert (job.wait(), job.fact("ExitCode")) == ("FAILED", "2:0")

@@ -1,0 +1,222 @@
+"""The figures of a run's health against values computed otherwise, and the verdicts on runs that go well and badly."""
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan.config import Config, ModelConfig, ObjectiveConfig
+from gan.networks import NETWORKS
+from gan.networks.dcgan import Discriminator, Generator
+from gan.objectives import LOSSES
+from gan.steps import CriticStep
+from gan.telemetry.health import VERDICTS, WINDOW, Diversity, judge, recent, separation
+from gan.trainer import train
+from tests.conftest import log_of
+
+
+def pictures(count: int, side: int = 32, seed: int = 0) -> Tensor:
+    """Smooth random images (count, 3, side, side) in [−1, 1]."""
+    coarse = torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, (count, 3, 8, 8)))
+    return torch.nn.functional.interpolate(coarse, size=side, mode="bilinear")
+
+
+def test_separation() -> None:
+    real, fake = torch.tensor([[2.0], [0.4], [-1.0], [3.0]]), torch.tensor([[1.0], [0.5], [-3.0], [3.0]])
+    values = {name: value.item() for name, value in separation(real, fake, 0.0).items()}
+    assert values == pytest.approx({"health/sign": 0.5, "health/accuracy": 0.5, "health/margin": 0.725})
+    assert separation(real, fake, 0.5)["health/sign"].item() == 0.0
+    assert "health/sign" not in separation(real, fake, None)
+
+
+class SameAnswer(Discriminator):
+    """To every image."""
+
+    def __init__(self, answer: float):
+        torch.nn.Module.__init__(self)
+        self.answer, self.dropout = answer, 0.0
+
+    @property
+    def draws(self) -> int:
+        return 0
+
+    def forward(self, images: list[Tensor], u: Tensor | None = None) -> Tensor:
+        return torch.full((len(images[0]), 1), self.answer)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_loss_of_a_d_that_can_tell_nothing(loss: str) -> None:
+    """Is that of the best answer it can give to every image alike."""
+    images, losses = [torch.zeros(2, 3, 4, 4)], []
+    for answer in np.linspace(-2, 2, 401):
+        step = CriticStep(SameAnswer(float(answer)), ObjectiveConfig(loss=loss))
+        losses.append(step(images, images, torch.zeros(2, 0))[0].item())
+    assert step.undecided == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_diversity_against_loops() -> None:
+    real, fake = pictures(6), 0.5 * pictures(6, seed=1)
+    values = Diversity(real).of(fake)
+
+    def spread(images: Tensor) -> float:
+        return float(np.mean([((a - b) ** 2).mean() ** 0.5 for a, b in itertools.combinations(images.numpy(), 2)]))
+
+    assert values["health/diversity"] == pytest.approx(spread(fake) / spread(real), rel=1e-6)
+    assert values["health/structure"] == pytest.approx(values["health/diversity"], rel=0.2)
+
+
+def test_of_the_data_itself() -> None:
+    real = pictures(32)
+    expected = {"diversity": 1, "structure": 1, "duplicates": 0, "saturated": 0, "constant": 0}
+    assert Diversity(real).of(real.clone()) == pytest.approx(
+        {f"health/{name}": value for name, value in expected.items()}
+    )
+
+
+@pytest.mark.parametrize("modes", [1, 4])
+def test_of_a_few_images_again_and_again(modes: int) -> None:
+    values = Diversity(pictures(32)).of(pictures(modes, seed=1).repeat(32 // modes, 1, 1, 1))
+    assert values["health/duplicates"] == 1
+    assert values["health/constant"] == (modes == 1)
+    assert values["health/diversity"] == (pytest.approx(0, abs=1e-6) if modes == 1 else pytest.approx(0.78, abs=0.1))
+
+
+def test_one_image_under_noise_has_little_structure() -> None:
+    noise = 0.5 * torch.from_numpy(np.random.default_rng(2).standard_normal((32, 3, 32, 32)))
+    values = Diversity(pictures(32)).of(pictures(1, seed=1) + noise)
+    assert values["health/diversity"] > 0.8
+    assert values["health/structure"] < 0.8
+
+
+def test_near_copies_in_the_data_are_no_fault_of_the_samples() -> None:
+    near = pictures(4).repeat(8, 1, 1, 1) + 0.01 * pictures(32, seed=3)
+    assert Diversity(near).of(near)["health/duplicates"] == 0
+
+
+def test_saturated_and_constant_values() -> None:
+    real, fake = pictures(16), pictures(16, seed=1)
+    fake[:, :, :16] = 1
+    values = Diversity(real).of(fake)
+    assert values["health/saturated"] == pytest.approx(0.5, abs=0.01)
+    assert values["health/constant"] == 0.5
+    assert Diversity(fake).of(fake) == pytest.approx(Diversity(real).of(real), abs=1e-6)
+    assert Diversity(fake).of(fake.sign())["health/saturated"] == 1, "however many are there in the data"
+    white = torch.ones(16, 3, 32, 32)
+    assert all(np.isfinite(value) for value in Diversity(white).of(white).values())
+
+
+HEALTHY: dict[str, Any] = {"loss/d": 0.4, "loss/g": 2.0, "health/diversity": 0.9, "health/duplicates": 0.0,
+                           "health/saturated": -0.2, "amp/skipped_d": 0, "amp/skipped_g": 0}  # fmt: skip
+BAD: dict[str, list[dict[str, Any]]] = {
+    "mode collapse": [{"health/duplicates": 0.8}, {"health/diversity": 0.05}],
+    "discriminator winning": [{"loss/d": 0.02}],
+    "diverged": [{"health/saturated": 0.8}],
+}
+
+
+def entries(*values: dict[str, Any], every: int = 50) -> list[dict[str, Any]]:
+    return [{"iteration": every * (number + 1), **HEALTHY, **value} for number, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(("verdict", "sign"), [(verdict, sign) for verdict in BAD for sign in BAD[verdict]])
+def test_a_verdict_takes_a_while(verdict: str, sign: dict[str, Any]) -> None:
+    for every in (10, 50, 250, 2000):
+        lasting = max(3, WINDOW // every)
+        log = entries(*[{}] * lasting, *[sign] * lasting, *[{}] * lasting, every=every)
+        verdicts = [judge(log[: number + 1], 0.69, best=0.9) for number in range(len(log))]
+        alarms = [number for number, word in enumerate(verdicts) if word != "healthy" and word != "starting"]
+        assert {verdicts[number] for number in alarms} == {verdict}
+        assert alarms == list(range(alarms[0], alarms[-1] + 1))
+        assert alarms[0] >= lasting + lasting // 2, "not at once"
+        assert alarms[0] < 2 * lasting
+        assert verdicts[-1] == "healthy"
+    flicker = entries(*[sign if number % 3 == 0 else {} for number in range(60)])
+    assert {judge(flicker[: number + 1], 0.69) for number in range(60)} == {"starting", "healthy"}
+
+
+def test_twins_at_the_beginning_are_no_collapse_but_later_they_are() -> None:
+    grey = entries(*[{"health/duplicates": 0.9, "health/diversity": 0.2}] * 30)
+    assert judge(grey, 0.69, best=0.34) == "healthy"
+    assert judge(grey, 0.69, best=0.8) == "mode collapse"
+
+
+def test_updates_that_are_skipped_again_and_again() -> None:
+    log = entries(*[{"amp/skipped_g": 10 * number} for number in range(12)])
+    assert judge(log, 0.69) == "diverged"
+    few = entries(*[{"amp/skipped_d": number} for number in range(12)])
+    assert judge(few, 0.69) == "healthy"
+
+
+def test_what_a_log_may_lack() -> None:
+    assert judge([], 0.69) == "starting"
+    assert judge([{"iteration": 50 * number} for number in range(1, 30)], 0.69) == "healthy"
+    assert (
+        judge([{"iteration": 50 * number, "loss/d": None, "verdict": "x"} for number in range(1, 30)], 0.69)
+        == "healthy"
+    )
+    assert judge(entries(*[{"loss/d": -3.0}] * 30), 0) == "healthy", "a critic's loss has no such scale"
+
+
+def test_a_verdict_needs_the_newest_entries_alone() -> None:
+    log = entries(*[{"health/diversity": value} for value in np.random.default_rng(0).uniform(0, 0.2, 200)], every=7)
+    kept: list[dict[str, Any]] = []
+    for number in range(len(log)):
+        kept = list(recent([*kept, log[number]]))
+        assert judge(kept, 0.69) == judge(log[: number + 1], 0.69)
+    assert len(kept) < 80
+
+
+class OneMode(Generator):
+    """Draws one and the same image, which it may improve."""
+
+    def forward(self, z: Tensor) -> list[Tensor]:
+        return super().forward(0 * z + 1)
+
+
+def one_mode(config: Config) -> tuple[Generator, Discriminator]:
+    G, D = NETWORKS["dcgan"](config)
+    G.__class__ = OneMode
+    return G, D
+
+
+@pytest.fixture
+def little_pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, picture in enumerate(pictures(64, 16)):
+        pixels = ((picture.permute(1, 2, 0) + 1) * 127.5).byte().numpy()
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("case", ["healthy", "one mode", "saturating"])
+def test_real_runs(case: str, config: Config, little_pictures: Path, monkeypatch: pytest.MonkeyPatch,
+                   capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    monkeypatch.setitem(NETWORKS, "one-mode", one_mode)
+    model = ModelConfig(z_dim=16, width=8, norm_first=True)
+    run = replace(
+        config, data=str(little_pictures), iterations=600, batch_size=16, log_every=25, dtype="float32", model=model
+    )
+    if case == "one mode":
+        run = replace(run, model=replace(model, network="one-mode"))
+    if case == "saturating":
+        run = replace(run, objective=ObjectiveConfig(loss="saturating"), model=replace(model, width=24))
+    train(run)
+    assert run.out is not None
+    log = log_of(run.out)
+    print(json.dumps(log[-1]))
+    expected = {"healthy": "healthy", "one mode": "mode collapse", "saturating": "discriminator winning"}[case]
+    verdicts = {entry["verdict"] for entry in log}
+    assert verdicts <= {"starting", "healthy", expected}
+    assert log[-1]["verdict"] == expected
+    said = capsys.readouterr().out
+    for name, verdict in VERDICTS.items():
+        assert (f"Warning: {name}" in said) == (name == expected)
+        assert (verdict.advice in said) == (name == expected)
