@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import yaml
 
 from gan import checkpoint
@@ -39,6 +38,7 @@ G.load_state_dict(safetensors.torch.load_file("model.safetensors"))
 with torch.no_grad():
     images = G(torch.randn(8, config.model.z_dim, dtype=dtype))[0]  # in [−1, 1]
 """
+NEWEST = "\n\nProcesses, devices, versions and commit are those of the run's newest start."
 LIMITS = """\
 - Nobody has checked whether it repeats images of its training set.
 - What its training images lack or have too much of, its own images do too.
@@ -52,8 +52,7 @@ def write_export(run: Path, path: Path, folder: Path) -> None:
     """Make `folder` from the checkpoint `path` of a run. Raises UsageError, RunError and OSError."""
     config, found = read_run(run), checkpoint.load(path)
     folder.mkdir(parents=True)
-    weights = {name: value.contiguous() for name, value in found.tensors["generator_ema"].items()}
-    safetensors.torch.save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (folder / "model.safetensors").write_bytes(checkpoint.to_bytes(found.tensors["generator_ema"]))
     shutil.copyfile(run / "config.yaml", folder / "config.yaml")
     images = draw_images(load_generator(config, found), config, 0, range(SAMPLES))
     write_picture(grid(to_uint8(images)), folder / "samples.png")
@@ -71,7 +70,7 @@ def card(name: str, config: Config, found: Checkpoint, facts: dict[str, Any], me
     }
     sections = {
         "Trained on": bullets(training_images(config, found, facts)),
-        "Training": bullets(training(config, found, facts)),
+        "Training": bullets(training(config, found, facts)) + NEWEST,
         "Evaluation": "\n".join(measured) or "None of this checkpoint.",
         "Loading it": f"With gan-trainer installed, in this folder:\n\n```python\n{LOADING}```",
         "Limits": LIMITS.rstrip(),

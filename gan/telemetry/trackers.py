@@ -117,10 +117,6 @@ class WandB(Service):
     mode = "unknown"
     """online, offline or disabled."""
 
-    def __init__(self, accelerator: Accelerator, options: "TrackConfig", folder: Path, images: int):
-        super().__init__(accelerator, options, folder, images)
-        self.generators: list[Path] = []
-
     def open(self, settings: dict[str, Any], recipe: str) -> bool:
         """Offline, and say so, when the server does not answer or W&B's settings are amiss."""
         try:
@@ -181,21 +177,17 @@ class WandB(Service):
         self.run.alert(title, text, level=level.upper())
 
     def keep_generator(self, folder: Path) -> None:
-        """As an artifact. W&B reads the files where they are, when it uploads them: else it would copy them to the home
-        folder, and leave them there as long as the run is not uploaded."""
+        """As an artifact. Its files stay where they are until W&B has uploaded them: else it would copy them to the
+        home folder, and leave them there as long as the run is offline."""
         import wandb
 
         artifact = wandb.Artifact(f"generator-{self.run.id}", type="model")
         for path in sorted(folder.resolve().iterdir()):
             artifact.add_file(str(path), policy="immutable", skip_cache=True)
         self.run.log_artifact(artifact)
-        self.generators.append(folder)
-
-    def finish(self) -> None:
-        self.run.finish()
-        if self.mode == "online":  # and so uploaded
-            for folder in self.generators:
-                shutil.rmtree(folder, ignore_errors=True)
+        if self.mode == "online":
+            artifact.wait()
+            shutil.rmtree(folder)
 
 
 TRACKERS: dict[str, type[Service]] = {

@@ -64,26 +64,24 @@ class Tracker:
 
     def log_video(self, name: str, path: Path, images: int) -> None:
         """`path` is a GIF, read when its turn has come."""
-        self.send(lambda: self.service.log_video(name, path, images))
+        self.send(lambda: self.try_to(lambda: self.service.log_video(name, path, images), f"the video {name}"))
 
     def alert(self, title: str, text: str, level: str) -> None:
         """`level` is info, warn or error."""
-        self.send(lambda: self.service.alert(title, text, level))
+        self.send(lambda: self.try_to(lambda: self.service.alert(title, text, level), f"the alert {title!r}"))
 
     def keep_generator(self, run_folder: Path, checkpoint: Path) -> None:
         """The averaged G of a checkpoint with a model card, where the tracker keeps such things."""
-        if not (self.artifact and self.service.keeps_generators and self.thread.is_alive()):
-            return
-        folder = run_folder / "wandb" / f"generator-{checkpoint.name}"
-        try:
+        what, folder = "the generator", run_folder / "wandb" / f"generator-{checkpoint.name}"
+
+        def prepare() -> None:
             shutil.rmtree(folder, ignore_errors=True)
             write_export(run_folder, checkpoint, folder)
-            size = sum(path.stat().st_size for path in folder.iterdir())
-        except Exception as error:  # it can be had at any time; the run is to end well
-            say(f"{self.service.title} was not given the generator ({reason(error)}).")
-            return
-        self.patience += size / UPLOAD_BYTES_PER_S
-        self.send(lambda: self.service.keep_generator(folder))
+            self.patience += sum(path.stat().st_size for path in folder.iterdir()) / UPLOAD_BYTES_PER_S
+            self.send(lambda: self.try_to(lambda: self.service.keep_generator(folder), what))
+
+        if self.artifact and self.service.keeps_generators and self.thread.is_alive():
+            self.try_to(prepare, what)
 
     def finish(self) -> None:
         """End the tracker's run; wait for it, but not for ever."""
@@ -108,6 +106,13 @@ class Tracker:
         except Exception as error:  # the network, the service process, the disk: none of it may stop a training run
             say(f"{self.service.title} stopped ({reason(error)}); training goes on, log.jsonl has it all.")
             self.on = False
+
+    def try_to(self, call: Callable[[], None], what: str) -> None:
+        """Do it, or say that the tracker has to do without `what`."""
+        try:
+            call()
+        except Exception as error:
+            say(f"{self.service.title} lacks {what} ({reason(error)}); everything else goes on.")
 
 
 def reason(error: Exception) -> str:
