@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -198,6 +199,28 @@ def test_the_generator_is_an_artifact_with_a_model_card(
     expected = checkpoint_of(offline.run, 8).tensors["generator_ema"]
     assert expected.keys() == loaded["G"].state_dict().keys()
     assert all(value.equal(expected[name]) for name, value in loaded["G"].state_dict().items())
+
+
+def test_online_the_generator_is_uploaded_and_its_folder_removed(offline: Tracked, tmp_path: Path) -> None:
+    """To a server that says yes to everything."""
+    run = tmp_path / "run"
+    shutil.copytree(offline.run, run, ignore=shutil.ignore_patterns("wandb"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    serve = [sys.executable, "-m", "tests.faults.wandb_server", port]
+    login = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": 40 * "a", "HOME": str(tmp_path)}
+    words = [*offline.words, "--out", str(run), "--track.wandb", "online"]
+    command = [sys.executable, "-m", "tests.telemetry.track_all", *words]
+    with subprocess.Popen(serve, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, env=os.environ | login)
+        server.kill()
+        asked = server.communicate()[0].splitlines()
+    assert result.returncode == 0, result.stderr
+    assert f"At the end, W&B: http://127.0.0.1:{port}/me/gan/runs/" in result.stdout
+    assert {f"/upload/{name}" for name in ("README.md", "config.yaml", "model.safetensors", "samples.png")} <= {*asked}
+    assert list((run / "wandb").glob("run-*"))
+    assert not list((run / "wandb").glob("generator-*"))
 
 
 @pytest.fixture(scope="module")
