@@ -219,7 +219,7 @@ class DistributedConfig:
 @dataclass(frozen=True)
 class TrackConfig:
     with_: Annotated[str, one_of(TRACKERS), tyro.conf.arg(name="with")] = "wandb"
-    """Where the run is logged besides its folder; of the last ones, numbers alone."""
+    """Where the run is logged besides its own folder; those after none are given numbers alone, and untested."""
     wandb: Annotated[str, one_of(WANDB_MODES)] = "auto"
     """wandb: auto is online when logged in, else offline."""
     project: str = "gan"

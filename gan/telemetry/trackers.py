@@ -187,7 +187,7 @@ class WandB(Service):
         self.run.log_artifact(artifact)
         if self.mode == "online":
             artifact.wait()
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 TRACKERS: dict[str, type[Service]] = {

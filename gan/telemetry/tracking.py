@@ -71,7 +71,8 @@ class Tracker:
         self.send(lambda: self.try_to(lambda: self.service.alert(title, text, level), f"the alert {title!r}"))
 
     def keep_generator(self, run_folder: Path, checkpoint: Path) -> None:
-        """The averaged G of a checkpoint with a model card, where the tracker keeps such things."""
+        """The averaged G of a checkpoint with a model card, where the tracker keeps such things. Its files are written
+        before this returns, and sent by the thread; `finish` waits longer for them the larger they are."""
         what, folder = "the generator", run_folder / "wandb" / f"generator-{checkpoint.name}"
 
         def prepare() -> None:
