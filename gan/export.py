@@ -8,7 +8,6 @@
 The card says what the run folder says, and nothing else.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import yaml
 from gan import checkpoint
 from gan.checkpoint import Checkpoint
 from gan.config import Config, images_per_iteration
+from gan.evaluate import read_entries
 from gan.run_folder import facts_of
 from gan.sample import draw_images, load_generator, read_run
 from gan.telemetry.grids import grid, to_uint8, write_picture
@@ -126,8 +126,8 @@ def training(config: Config, found: Checkpoint, facts: dict[str, Any]) -> dict[s
 
 def scores(run: Path, found: Checkpoint) -> list[str]:
     """A line for each time that the averaged G of this checkpoint was measured, by `gan evaluate` or in training."""
-    file, lines = run / "evaluation.json", []
-    for entry in json.loads(file.read_text("utf-8")) if file.exists() else []:
+    lines = []
+    for entry in read_entries(run):
         protocol = entry["protocol"]
         if entry["checkpoint"] == found.path.name and protocol["weights"] == "ema":
             values = ", ".join(f"{name} {value:.4g}" for name, value in entry["values"].items())

@@ -23,6 +23,7 @@ from PIL import Image
 from gan import config as configuration
 from gan.config import Config, TrackConfig, parse
 from gan.errors import UsageError
+from gan.export import write_export
 from gan.sample import sample
 from gan.telemetry import trackers, tracking
 from gan.telemetry.grids import grid, to_uint8
@@ -204,6 +205,27 @@ def test_the_generator_is_an_artifact_with_a_model_card(
     expected = checkpoint_of(offline.run, 8).tensors["generator_ema"]
     assert expected.keys() == loaded["G"].state_dict().keys()
     assert all(value.equal(expected[name]) for name, value in loaded["G"].state_dict().items())
+
+
+def test_the_model_card_has_the_evaluations_of_its_own_checkpoint(offline: Tracked, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(offline.run, run, ignore=shutil.ignore_patterns("wandb"))
+    path = run / "checkpoints" / "iteration-00000006"
+    entries = [
+        {"checkpoint": name, "metric": "swd", "better": "lower", "values": {"swd": value},
+         "protocol": {"weights": weights, "real": 20, "fake": 20, "split": "its own images"}}
+        for name, weights, value in ((path.name, "ema", 1.5), (path.name, "raw", 2.5), ("iteration-00000004", "ema", 3))
+    ]  # fmt: skip
+    (run / "evaluation.json").write_text(json.dumps(entries))
+    write_export(run, path, tmp_path / "export")
+    (section,) = [part for part in (tmp_path / "export" / "README.md").read_text().split("## ") if "Evalu" in part]
+    told = [line for line in section.splitlines() if line.startswith("- ")]
+    assert told == ["- swd (lower is better): swd 1.5; 20 real images (its own images), 20 generated"]
+    (run / "environment.json").unlink()
+    write_export(run, path, tmp_path / "bare")
+    bare = (tmp_path / "bare" / "README.md").read_text()
+    assert "6 iterations, 0.048 kimg\n" in bare
+    assert "None" not in bare
 
 
 def test_online_the_generator_is_uploaded_and_its_folder_removed(offline: Tracked, tmp_path: Path) -> None:
