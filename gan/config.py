@@ -27,6 +27,7 @@ from gan.networks import NETWORKS
 from gan.networks.blocks import NORMS
 from gan.objectives import LOSSES, PENALTIES
 from gan.optimizers import OPTIMIZERS
+from gan.telemetry.trackers import TRACKERS, check_installed
 
 RECIPES = Path(__file__).parent / "recipes"
 DTYPES = ("float32", "float64")
@@ -217,10 +218,16 @@ class DistributedConfig:
 
 @dataclass(frozen=True)
 class TrackConfig:
+    with_: Annotated[str, one_of(TRACKERS), tyro.conf.arg(name="with")] = "wandb"
+    """Where the run is logged besides its own folder; those after none are given numbers alone, and untested."""
     wandb: Annotated[str, one_of(WANDB_MODES)] = "auto"
-    """auto is online when logged in, else offline."""
+    """wandb: auto is online when logged in, else offline."""
     project: str = "gan"
-    """Weights & Biases project."""
+    """Project that the run belongs to."""
+    group: str | None = None
+    """wandb: group of runs that it belongs to."""
+    artifact: bool = True
+    """wandb: keep the final average of G there, with a model card."""
     report: bool = True
     """Draw plots/, progress.gif and report.html while training, by a process of the lowest priority."""
 
@@ -352,7 +359,7 @@ RESOLUTIONS = (16, 32, 64, 128, 256, 512)
 def flags(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting as (flag without its dashes, value), nested groups joined by dots."""
     for part in dataclasses.fields(config):
-        value, name = getattr(config, part.name), prefix + part.name.replace("_", "-")
+        value, name = getattr(config, part.name), prefix + part.name.rstrip("_").replace("_", "-")  # with_ → with
         if dataclasses.is_dataclass(value):
             yield from flags(value, name + ".")
         else:
@@ -460,6 +467,7 @@ def check(config: Config) -> None:
     if config.channels not in (1, 3, 4):
         raise UsageError(f"--channels {config.channels}: choose 1 (grey), 3 (RGB) or 4 (RGB with alpha).")
     check_combinations(config)
+    check_installed(config.track.with_)
     try:
         ImageColor.getrgb(config.data_options.background)
     except ValueError:

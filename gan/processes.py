@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration
 from accelerate.utils.dataclasses import DDPCommunicationHookType
 from torch import Tensor, distributed
 
@@ -38,7 +38,8 @@ def start_processes(config: Config) -> Accelerator:
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # Accelerate 1.15 has no other name for it
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
-        log_with="wandb",
+        log_with=None if config.track.with_ == "none" else config.track.with_,
+        project_config=ProjectConfiguration(logging_dir=str(config.out or ".")),
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=MEETING),
             DistributedDataParallelKwargs(

@@ -14,6 +14,7 @@ from typing import Any
 import filelock
 import torch
 
+from gan import __version__
 from gan import config as configuration
 from gan.config import Config
 from gan.errors import RunError, UsageError
@@ -22,7 +23,7 @@ from gan.telemetry.console import say
 SLURM = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST")
 CONTENTS = (
     *("config.yaml", "environment.json", "log.jsonl", "status.json", "checkpoints", "samples", "wandb"),
-    "evaluation.json",
+    *("tensorboard", "evaluation.json"),
 )
 
 
@@ -164,10 +165,19 @@ def attempt(write: Callable[[], None], what: str) -> None:
         say(f"Warning: {what} could not be written ({error.strerror or error}); training goes on.")
 
 
+def facts_of(run: Path) -> dict[str, Any]:
+    """What `describe` wrote into environment.json; nothing where it could not."""
+    try:
+        return json.loads((run / "environment.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
 def environment() -> dict[str, Any]:
     """Versions, hardware, and the job where SLURM runs it. No other environment variables: they may hold secrets."""
     packages = ("torchvision", "accelerate", "wandb", "numpy", "pillow")
     return {
+        "gan-trainer": __version__,
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "torch": torch.__version__,

@@ -173,6 +173,7 @@ class Trainer:
                 say(f"This run has already finished: {begin} iterations. Train longer with --kimg or --iterations.")
                 self.folder.write_status("finished", begin, total=self.total)  # it may have been killed before it could
             return
+        self.describe()
         self.recorder = recorder = Recorder(config, self.accelerator, self.folder, len(self.images), begin, self.total,
                                             self.critic.undecided)  # fmt: skip
         self.announce(recorder)
@@ -441,7 +442,6 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         self.folder.rewind_log(self.iteration)
-        self.describe()
         self.folder.write_status("running", self.iteration, total=self.total)
         side, machine = self.config.resolution, f"{self.accelerator.num_processes} × {self.device.type}"
         sizes = [sum(parameter.numel() for parameter in module.parameters()) for module in (self.G, self.D)]
@@ -453,8 +453,11 @@ class Trainer:
 
     def describe(self) -> None:
         """Write down what the run is."""
+        if not self.accelerator.is_main_process:
+            return
         facts = {"processes": self.accelerator.num_processes, "precision": precision(self.accelerator),
-                 "threads": torch.get_num_threads()}  # fmt: skip
+                 "device": self.device.type, "threads": torch.get_num_threads(),
+                 "images": len(self.images)}  # fmt: skip
         self.folder.describe(self.config, facts)
 
     def amp(self) -> dict[str, float]:
@@ -494,6 +497,8 @@ class Trainer:
                  f"(the real images are in reals.png beside it).")  # fmt: skip
         if said:
             say(said)
+        if where := recorder.tracker.where():
+            say(where)
         if self.config.data == "sprites":
             say("Next, your own images: accelerate launch train.py --data FOLDER_OR_ZIP")
         else:

@@ -54,7 +54,8 @@ def test_what_the_trajectory_leaves_out() -> None:
         *("data-options.max-rejected", "data-options.workers", "data-options.cache", "data-options.resident"),
         *("data-options.max-megapixels", "data-options.drop-duplicates"),
         *("checkpoint.max-failures", "resume-changed", "max-skipped", "eval.every", "eval.metric", "eval.count"),
-        *("checkpoint.every", "checkpoint.keep", "distributed.timeout", "track.wandb", "track.project", "track.report"),
+        *("checkpoint.every", "checkpoint.keep", "distributed.timeout", "track.wandb", "track.project"),
+        *("track.with", "track.group", "track.artifact", "track.report"),
     }
 
 

@@ -35,7 +35,7 @@ class Recorder:
         self.dataset_size, self.start, self.total, self.undecided = dataset_size, start, total, undecided
         self.writes = accelerator.is_main_process
         self.means = RunningMeans()
-        self.tracker = Tracker(accelerator, config, folder.path)
+        self.tracker = Tracker(accelerator, config, folder.path, start * images_per_iteration(config))
         self.bar = tqdm(
             initial=start, total=total, bar_format=BAR, dynamic_ncols=True, disable=None if self.writes else True
         )

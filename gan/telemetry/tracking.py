@@ -1,44 +1,49 @@
-"""Weights & Biases through Accelerate. A tracker is a guest: whatever goes wrong with it, training goes on.
-
-Its import takes a fifth of a run's start, so only who needs it imports it.
-"""
+"""A tracker is a guest: whatever goes wrong with it, training goes on."""
 
 import contextlib
-import os
 import queue
-import secrets
-import shlex
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from PIL import Image
 
 from gan.config import Config, trajectory
+from gan.export import write_export
+from gan.run_folder import facts_of
 from gan.telemetry.console import say
+from gan.telemetry.trackers import TRACKERS, Values
 
 ROOM = 1000
 """Calls that may wait for the tracker; when it hangs, what comes after them is not sent."""
 PATIENCE_S = 15
 """How long the end of a run waits for the tracker. Less than the 30 s that a launcher leaves a process."""
+UPLOAD_BYTES_PER_S = 1e6
+"""How slow an upload of the generator, at the end of a whole run, is waited for besides."""
 
 
 class Tracker:
-    """Logs to W&B on the main process, one W&B run per run folder. `mode` is online, offline or disabled.
+    """Logs on the main process to whatever `--track.with` names.
 
-    After the start, a thread of its own talks to W&B, so training never waits for it.
+    After the start, a thread of its own talks to it, so training never waits for it.
     """
 
-    def __init__(self, accelerator: Accelerator, config: Config, run_folder: Path):
-        self.accelerator, self.folder = accelerator, run_folder
-        self.mode = "unknown" if accelerator.is_main_process else "disabled"
-        self.attempt(lambda: self.start(config))
+    def __init__(self, accelerator: Accelerator, config: Config, run_folder: Path, images: int):
+        """`images`: how many the run has seen when it starts. Its environment.json is written already."""
+        self.artifact, self.patience = config.track.artifact, float(PATIENCE_S)
+        self.service = TRACKERS[config.track.with_](accelerator, config.track, run_folder, images)
+        self.on = accelerator.is_main_process
+        settings = {**trajectory(config), "data": config.data, **facts_of(run_folder)}
+        self.attempt(lambda: self.start(settings, Path(config.recipe).stem))
         self.calls: queue.Queue[Callable[[], None] | None] = queue.Queue(ROOM)
         self.thread = threading.Thread(target=self.work, name="tracker", daemon=True)
-        if self.mode != "disabled":
+        if self.on:
             self.thread.start()
+
+    def start(self, settings: dict[str, object], recipe: str) -> None:
+        self.on = self.service.open(settings, recipe)
 
     def work(self) -> None:
         while (call := self.calls.get()) is not None:
@@ -50,104 +55,66 @@ class Tracker:
             with contextlib.suppress(queue.Full):
                 self.calls.put_nowait(call)
 
-    def start(self, config: Config) -> None:
-        """Open the W&B run; offline, and say so, when the server does not answer or W&B's settings are amiss."""
-        try:
-            self.mode = wandb_mode(config.track.wandb)
-            if self.mode != "disabled":
-                self.open_run(config)
-        except Exception as error:
-            if self.mode == "offline":
-                raise
-            say(f"W&B cannot be reached ({type(error).__name__}); going on offline.")
-            self.mode = "offline"
-            import wandb
-
-            self.accelerator.trackers.clear()  # Accelerate would start the failed one again
-            wandb.teardown()  # and W&B's service still holds its run
-            self.open_run(config)
-
-    def open_run(self, config: Config) -> None:
-        import wandb
-
-        id_file = self.folder / "wandb" / "id.txt"
-        id_file.parent.mkdir(exist_ok=True)
-        if not id_file.exists() or not id_file.read_text().strip():
-            fresh = id_file.with_suffix(".new")
-            fresh.write_text(secrets.token_hex(4))
-            fresh.replace(id_file)
-        options = {
-            "id": id_file.read_text().strip(),
-            "name": self.folder.name,
-            "dir": str(self.folder),
-            "mode": self.mode,
-            "resume": "allow" if self.mode == "online" else None,
-            "tags": [Path(config.recipe).stem[:64]],
-            "settings": wandb.Settings(silent=True, console="off", init_timeout=30),
-        }
-        settings = {**trajectory(config), "data": config.data}
-        self.accelerator.init_trackers(config.track.project, settings, {"wandb": options})
-        self.run.define_metric("images")
-        self.run.define_metric("*", step_metric="images")
-
-    @property
-    def run(self) -> Any:
-        return self.accelerator.get_tracker("wandb", unwrap=True)
-
-    def log(self, values: dict[str, Any]) -> None:
+    def log(self, values: Values) -> None:
         """Values must hold "images", the x-axis of every curve."""
-        self.send(lambda: self.run.log(values))
+        self.send(lambda: self.service.log(values))
 
     def log_picture(self, name: str, picture: Image.Image, images: int) -> None:
-        def send() -> None:
-            import wandb
+        self.send(lambda: self.service.log_picture(name, picture, images))
 
-            self.run.log({name: wandb.Image(picture), "images": images})
+    def log_video(self, name: str, path: Path, images: int) -> None:
+        """`path` is a GIF, read when its turn has come."""
+        self.send(lambda: self.try_to(lambda: self.service.log_video(name, path, images), f"the video {name}"))
 
-        self.send(send)
+    def alert(self, title: str, text: str, level: str) -> None:
+        """`level` is info, warn or error."""
+        self.send(lambda: self.try_to(lambda: self.service.alert(title, text, level), f"the alert {title!r}"))
 
-    def alert(self, title: str, text: str, level: str) -> None: ...
+    def keep_generator(self, run_folder: Path, checkpoint: Path) -> None:
+        """The averaged G of a checkpoint with a model card, where the tracker keeps such things. Its files are written
+        before this returns, and sent by the thread; `finish` waits longer for them the larger they are."""
+        what, folder = "the generator", run_folder / "wandb" / f"generator-{checkpoint.name}"
 
-    def keep_generator(self, run: Path, place: Path) -> None: ...
+        def prepare() -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_export(run_folder, checkpoint, folder)
+            self.patience += sum(path.stat().st_size for path in folder.iterdir()) / UPLOAD_BYTES_PER_S
+            self.send(lambda: self.try_to(lambda: self.service.keep_generator(folder), what))
+
+        if self.artifact and self.service.keeps_generators and self.thread.is_alive():
+            self.try_to(prepare, what)
 
     def finish(self) -> None:
-        """End the tracker's run; wait no longer than PATIENCE_S for it."""
+        """End the tracker's run; wait for it, but not for ever."""
         if not self.thread.is_alive():
             return
-        self.send(lambda: self.run.finish())
+        self.send(self.service.finish)
         self.send(None)
-        self.thread.join(PATIENCE_S)
+        self.thread.join(self.patience)
         if self.thread.is_alive():
-            say("W&B does not answer, so it was left behind; log.jsonl has it all.")
+            say(f"{self.service.title} does not answer, so it was left behind; log.jsonl has it all.")
 
     def where(self) -> str | None:
-        """One line for the user: the run's address, or how to send it later."""
-        if self.mode == "offline":
-            return f"W&B is offline; to upload this run: wandb sync {shlex.quote(str(self.folder))}/wandb/offline-run-*"
-        return f"W&B: {self.run.url}" if self.mode == "online" else None
+        """One line for the user, at the start and at the end: the run's address, or how to look at it or upload it."""
+        return self.service.where if self.on else None
 
     def attempt(self, call: Callable[[], None]) -> None:
         """Do it, or say why not and stop tracking."""
-        if self.mode == "disabled":
+        if not self.on:
             return
         try:
             call()
         except Exception as error:  # the network, the service process, the disk: none of it may stop a training run
-            reason = " ".join(str(error).split())
-            say(f"W&B stopped ({type(error).__name__}: {reason}); training goes on, log.jsonl has it all.")
-            self.mode = "disabled"
+            say(f"{self.service.title} stopped ({reason(error)}); training goes on, log.jsonl has it all.")
+            self.on = False
+
+    def try_to(self, call: Callable[[], None], what: str) -> None:
+        """Do it, or say that the tracker has to do without `what`."""
+        try:
+            call()
+        except Exception as error:
+            say(f"{self.service.title} lacks {what} ({reason(error)}); everything else goes on.")
 
 
-def wandb_mode(wish: str) -> str:
-    """auto → what $WANDB_MODE says, else online when logged in, else offline. Never prompts, never asks the network."""
-    if wish == "auto":
-        wish = os.environ.get("WANDB_MODE", "auto")
-    if wish in ("offline", "disabled"):
-        return wish
-    import wandb
-
-    if wandb.login(prompt=False, verify=False):
-        return "online"
-    if wish == "online":
-        say("W&B: not logged in (wandb login does that once), so this run is offline.")
-    return "offline"
+def reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

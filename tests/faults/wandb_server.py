@@ -25,7 +25,43 @@ def answer(operation: str, variables: dict[str, Any], address: str) -> dict[str,
         return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
     if operation.startswith("Organization"):
         return {"entity": {"organization": {"coreWeaveOrganizationId": None}}}
-    return {}
+    return answer_about_artifact(operation, variables, address)
+
+
+def answer_about_artifact(operation: str, variables: dict[str, Any], address: str) -> dict[str, Any]:
+    """There is one; its files go to /upload/NAME."""
+    upload = {"uploadUrl": f"{address}/upload/manifest", "uploadHeaders": []}
+    manifest = {"artifactManifest": {"id": "m", "file": {"id": "f", **upload}}}
+    if operation == "ArtifactType":
+        return {"project": None}
+    if operation == "CreateArtifact":
+        created = {"id": "a", "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
+        return {"createArtifact": {"artifact": created}}
+    if operation in ("CreateArtifactManifest", "UpdateArtifactManifest"):
+        return {operation[0].lower() + operation[1:]: manifest}
+    if operation == "CreateArtifactFiles":
+        nodes = [
+            {"storagePath": name, "uploadUrl": f"{address}/upload/{name}", "uploadHeaders": [], "artifact": {"id": "a"}}
+            for name in (file["name"] for file in variables["input"]["artifactFiles"])
+        ]
+        return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+    if operation == "CommitArtifact":
+        return {"commitArtifact": {"artifact": {"id": "a", "digest": "d"}}}
+    return {"artifact": artifact()} if operation == "ArtifactByID" else {}
+
+
+def artifact() -> dict[str, Any]:
+    """All that W&B asks for of one that has been uploaded."""
+    project = {"id": "p", "internalId": "p", "name": "gan", "entity": {"name": "me"}}
+    sequence = {"__typename": "ArtifactSequence", "name": "generator", "project": project}
+    unset = ("description", "metadata", "commitHash", "updatedAt", "historyStep")
+    return {
+        **{"id": "a", "versionIndex": 0, "artifactType": {"name": "model"}, "state": "COMMITTED", "size": 1},
+        **{"__typename": "Artifact", "artifactSequence": sequence, "tags": [], "aliases": [], "ttlIsInherited": False},
+        **{"digest": "d", "digestAlgorithm": "MANIFEST_MD5", "fileCount": 4, "ttlDurationSeconds": 0},
+        "createdAt": "2026-01-01T00:00:00Z",
+        **dict.fromkeys(unset),
+    }
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -37,7 +73,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             found = re.search(r"(?:query|mutation)\s+(\w+)", request["query"])
             address = f"http://127.0.0.1:{sys.argv[1]}"
             reply = {"data": answer(found[1] if found else "", request.get("variables") or {}, address)}
-        print(self.path, flush=True)
+        sys.stdout.write(f"{self.path}\n")  # in one piece, as other threads write too
+        sys.stdout.flush()
         body = json.dumps(reply).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
