@@ -223,7 +223,7 @@ def draw_panel(axes: Axes, history: History, panel: Panel) -> None:
     scale.apply(axes)
     for value, name in panel.lines:
         if scale.kind != "log" or value > 0:
-            axes.axhline(value, color="#5f6368", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
+            axes.axhline(value, color="#5f6368", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.6)
             axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 2), ha="right",
                           textcoords="offset points", fontsize=8, color="#5f6368")  # fmt: skip
     for name, curve in curves.items():
@@ -256,8 +256,9 @@ def right_end(histories: Iterable[History]) -> float:
 @contextlib.contextmanager
 def drawing(inches: tuple[float, float]) -> Iterator[Figure]:
     """A figure in this module's style, whatever the user's own; letters that the font lacks are no reason to warn."""
-    defaults: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if "backend" not in name}
-    with warnings.catch_warnings(), matplotlib.rc_context({**defaults, **STYLE}):
+    defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if "backend" not in name}
+    style: Any = {**defaults, **STYLE}
+    with warnings.catch_warnings(), matplotlib.rc_context(style):
         warnings.filterwarnings("ignore", message="Glyph")
         yield Figure(figsize=inches, dpi=110, layout="constrained")
 
