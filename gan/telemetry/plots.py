@@ -92,14 +92,14 @@ class Scale:
             axes.set_yscale("log")
 
 
-def scale_for(curves: Iterable[Curve]) -> Scale:
-    """The scale on which all of the curves can be seen."""
+def scale_for(curves: Iterable[Curve], log: bool = False) -> Scale:
+    """The scale on which all of the curves can be seen; if `log`, a log one wherever that is possible."""
     values = np.concatenate([[], *(curve.values for curve in curves)])
     values = values[np.isfinite(values)]
     sizes = np.abs(values[values != 0])
     if not len(sizes):
         return Scale("linear")
-    if values.min() > 0 and sizes.max() > 100 * np.quantile(sizes, 0.05):
+    if (log and values.max() > 0) or (values.min() > 0 and sizes.max() > 100 * np.quantile(sizes, 0.05)):
         return Scale("log")
     middle = float(np.median(sizes))
     return Scale("symlog", middle) if values.min() <= 0 and sizes.max() > 100 * middle else Scale("linear")
@@ -185,26 +185,25 @@ def draw_verdicts(axes: Axes, spans: Sequence[Span], end: float, alpha: float) -
 
 def comparison_plot(histories: dict[str, History], names: Sequence[str]) -> bytes:
     """PNG with a panel per name and a colour per run; `histories` by the run's label."""
-    columns = min(2, len(names))
+    count, columns = len(histories), min(2, len(names))
     rows = math.ceil(len(names) / columns)
-    with drawing((5.2 * columns + 1.5, 2.7 * rows + 0.3 + 0.2 * len(histories))) as figure:
-        panels = figure.subplots(rows, columns, squeeze=False).flat
-        colours = matplotlib.colormaps["tab10" if len(histories) <= 10 else "turbo"]
-        lines = []
+    colours = [matplotlib.colormaps["tab10"](number) if count <= 10 else matplotlib.colormaps["turbo"](number / count)
+               for number in range(count)]  # fmt: skip
+    with drawing((5.2 * columns + 1.5, 2.7 * rows + 0.3 + 0.2 * count)) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, name in zip(panels, names, strict=False):
             curves = [history.curves.get(name) for history in histories.values()]
             scale = scale_for(filter(None, curves))
             scale.apply(axes)
-            for number, curve in enumerate(curves):
-                colour = colours(number if len(histories) <= 10 else number / (len(histories) - 1))
+            for curve, colour in zip(curves, colours, strict=True):
                 if curve is not None:
                     draw_curve(axes, curve, scale, colour)
-                lines.append(Patch(color=colour))
-            axes.set(title=name, xlim=(0, right_end(histories.values())), xlabel="kimg")
-        for axes in list(panels)[len(names) :]:
+            axes.set_title(name, parse_math=False)
+            axes.set(xlim=(0, right_end(histories.values())), xlabel="kimg")
+        for axes in panels[len(names) :]:
             axes.set_visible(False)
         labels = [f" {label}" for label in histories]  # one that began with an underscore would be left out
-        legend = figure.legend(lines[: len(labels)], labels, loc="outside lower left", ncols=1)
+        legend = figure.legend([Patch(color=colour) for colour in colours], labels, loc="outside lower left")
         for text in legend.get_texts():
             text.set_parse_math(False)
         return as_png(figure)
@@ -219,7 +218,7 @@ def shown(history: History, panel: Panel) -> list[str]:
 
 def draw_panel(axes: Axes, history: History, panel: Panel) -> None:
     curves = {name: history.curves[name] for name in shown(history, panel)}
-    scale = Scale("log") if panel.log else Scale("linear") if panel.limits else scale_for(curves.values())
+    scale = Scale("linear") if panel.limits else scale_for(curves.values(), panel.log)
     scale.apply(axes)
     for value, name in panel.lines:
         if scale.kind != "log" or value > 0:

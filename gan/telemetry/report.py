@@ -25,8 +25,8 @@ from gan.telemetry.history import History, Span, read_history, read_json
 
 WIDEST, LARGEST_BYTES = 1024, 500_000
 """A picture of more bytes goes into the page as JPEG, at most so many pixels across."""
-SOME = 12
-"""Rows of a table that would be longer."""
+ROWS, MORE = 12, 6
+"""How many rows of a table, and how many coarser or raw grids of samples, at most."""
 CSS = """
 :root { color-scheme: light dark; --text: #202124; --faint: #5f6368; --line: #dadce0; --card: #fff; --page: #f6f7f8 }
 @media (prefers-color-scheme: dark) {
@@ -50,7 +50,10 @@ p { margin: 6px 0 }
 figure { margin: 0 0 12px; padding: 10px; break-inside: avoid }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; border-radius: 4px }
 .pictures figure { margin: 0 }
-.pixels img { width: 100%; image-rendering: pixelated }
+.pictures img { width: 100% }
+img.pixels { image-rendering: pixelated }
+.plot { overflow-x: auto }
+.plot img { min-width: 680px }
 figcaption { margin-top: 6px; font-size: 13px; color: var(--faint); text-align: center }
 .card { overflow-x: auto; padding: 4px 14px; margin-bottom: 12px; break-inside: avoid-page }
 .columns { columns: 300px; column-gap: 40px; padding: 10px 14px }
@@ -66,7 +69,11 @@ td.number, th.number { text-align: right }
 pre { margin: 8px 0; font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace; white-space: pre-wrap;
       overflow-wrap: anywhere }
 .dot { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 8px }
-@media print { body { max-width: none; padding: 0; background: none } pre { font-size: 10px } }
+@media print {
+  body { max-width: none; padding: 0; background: none }
+  .plot img { min-width: 0 }
+  pre { font-size: 10px }
+}
 """
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -141,7 +148,11 @@ def body(run: Path, history: History, drawn: dict[str, bytes | None], moving: by
     parts = {
         "": header(run, history),
         "Samples": samples(run, moving),
-        "Curves": "".join(figure(as_url(png, "png"), name, "") for name, png in drawn.items() if png),
+        "Curves": "".join(
+            f'<figure class="plot"><img src="{as_url(png, "png")}" alt="{name}"></figure>'
+            for name, png in drawn.items()
+            if png
+        ),
         "Health": health_table(history.spans),
         "Newest values": newest_table(history.last),
         "Evaluations": evaluations(run, history),
@@ -178,16 +189,15 @@ def samples(run: Path, moving: bytes | None) -> str:
     folder = run / "samples"
     pairs = ((path, inline(path)) for path in reversed(grids_of(folder)))
     newest, url = next(((path, url) for path, url in pairs if url), (None, ""))
-    figures = []
-    if newest:
-        figures.append(figure(url, "newest samples", f"samples, iteration {int(newest.stem[10:])}"))
-    figures.append(figure(inline(folder / "reals.png"), "real images", "real images"))
-    if moving:
-        figures.append(figure(as_url(moving, "gif"), "samples over time", "the run's samples over time"))
-    for path in sorted(folder.glob(f"{newest.stem}-*.png"))[:6] if newest else []:
-        kind = path.stem.removeprefix(f"{newest.stem}-") if newest else ""
-        figures.append(figure(inline(path), kind, kind))
-    return f'<div class="pictures pixels">{"".join(figures)}</div>' if any(figures) else ""
+    number = newest.stem.removeprefix("iteration-") if newest else "none"
+    more = sorted(folder.glob(f"iteration-{number}-*.png"))[:MORE]
+    figures = [
+        figure(url, f"samples at iteration {number.lstrip('0') or '0'}"),
+        figure(inline(folder / "reals.png"), "real images"),
+        figure(as_url(moving, "gif") if moving else "", "samples over time", pixels=False),
+        *(figure(inline(path), f"samples, {path.stem.removeprefix(f'iteration-{number}-')}") for path in more),
+    ]
+    return f'<div class="pictures">{"".join(figures)}</div>' if any(figures) else ""
 
 
 def inline(path: Path) -> str:
@@ -209,10 +219,10 @@ def as_url(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def figure(url: str, alternative: str, caption: str) -> str:
-    """An image and what it is; empty where there is no image."""
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img src="{url}" alt="{escape(alternative)}">{below}</figure>' if url else ""
+def figure(url: str, caption: str, pixels: bool = True) -> str:
+    """A picture with what it is below it, enlarged in whole pixels or not; empty where there is no picture."""
+    kind = ' class="pixels"' if pixels else ""
+    return f'<figure><img{kind} src="{url}" alt=""><figcaption>{escape(caption)}</figcaption></figure>' if url else ""
 
 
 def health_table(spans: list[Span]) -> str:
@@ -221,8 +231,8 @@ def health_table(spans: list[Span]) -> str:
         (verdict_cell(span.verdict), f"{span.begin_kimg:.4g} – {span.end_kimg:.4g}", f"{span.begin} – {span.end}")
         for span in reversed(spans)
     ]
-    more = f'<p class="faint">and {len(rows) - SOME} earlier ones</p>' if len(rows) > SOME else ""
-    return table(("verdict", "kimg", "iterations"), rows[:SOME]) + more if rows else ""
+    more = f'<p class="faint">and {len(rows) - ROWS} earlier ones</p>' if len(rows) > ROWS else ""
+    return table(("verdict", "kimg", "iterations"), rows[:ROWS]) + more if rows else ""
 
 
 def verdict_cell(verdict: str) -> str:
@@ -243,8 +253,8 @@ def evaluations(run: Path, history: History) -> str:
         for kimg, value in zip(curve.kimg.tolist(), curve.values.tolist(), strict=True):
             at.setdefault(kimg, {})[name] = value
     rows = [[f"{kimg:.4g}", *(shown(at[kimg].get(name)) for name in curves)] for kimg in sorted(at, reverse=True)]
-    more = f'<p class="faint">and {len(rows) - SOME} earlier ones</p>' if len(rows) > SOME else ""
-    during = "<h3>During training</h3>" + table(("kimg", *map(escape, curves)), rows[:SOME]) + more if rows else ""
+    more = f'<p class="faint">and {len(rows) - ROWS} earlier ones</p>' if len(rows) > ROWS else ""
+    during = "<h3>During training</h3>" + table(("kimg", *map(escape, curves)), rows[:ROWS]) + more if rows else ""
     return during + measured(read_json(run / "evaluation.json"))
 
 
@@ -286,7 +296,7 @@ def text_of(path: Path) -> str:
 
 def environment_table(facts: Any) -> str:
     pairs = facts.items() if isinstance(facts, dict) else ()
-    return definitions((name, ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value))
+    return definitions((name, ", ".join(map(str, value)) or "none" if isinstance(value, list) else shown(value))
                        for name, value in pairs)  # fmt: skip
 
 
