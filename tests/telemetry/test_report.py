@@ -173,13 +173,8 @@ def test_odd_values(name: str, tmp_path: Path) -> None:
     log = entries(40)
     for entry in log[::2]:
         entry.update({key: ODD[name] for key in entry if key not in ("iteration", "images")})
-    drawn = [
-        plots.losses_plot,
-        lambda history, _: plots.scores_plot(history),
-        lambda history, _: plots.health_plot(history),
-    ]
-    for draw, lines in zip(drawn, (log, log[:1], log), strict=True):
-        picture = draw(read(tmp_path, lines), {})
+    history, alone = read(tmp_path, log), read(tmp_path, log[:1])
+    for picture in (plots.losses_plot(history, {}), plots.scores_plot(alone), plots.health_plot(history)):
         assert picture is None or len(np.unique(pixels(picture))) > 10
     read(tmp_path, [{**log[1], "verdict": 3, "loss/d": "0.5", "loss/g": True, "eval/x": {}}])
 
@@ -335,7 +330,7 @@ def test_a_long_log_takes_seconds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["report", "runs", "plot"])
 def test_torch_is_not_imported(command: str, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", entries(3), grids=1)
-    more: list[Any] = {"report": [run], "runs": [tmp_path], "plot": [run, "--out", tmp_path / "plot.png"]}[command]
+    more = [run, "--out", tmp_path / "plot.png"] if command == "plot" else [tmp_path if command == "runs" else run]
     start = ["-m", "gan.telemetry.report"] if command == "report" else ["-m", "gan", command]
     words = [sys.executable, "-X", "importtime", *start, *map(str, more)]
     result = subprocess.run(words, capture_output=True, text=True)

@@ -34,8 +34,9 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = write_run(tmp_path / "b", entries(10), status={"state": "preempted", "iteration": 500, "total": 8000})
     write_run(tmp_path / "b" / "previous-1", entries(1))
     write_run(tmp_path / "too" / "deep" / "to" / "see", entries(1))
-    (new / "log.jsonl").write_text(json.dumps({"iteration": 500, "images": 32_000, "loss/d": None, "loss/g": -1234.56,
-                                   "verdict": "healthy", "images_per_second": 99.94}) + '\n{"iteration": 501')  # fmt: skip
+    entry = {"iteration": 500, "images": 32_000, "loss/d": None, "loss/g": -1234.56, "verdict": "healthy"}
+    line = json.dumps({**entry, "images_per_second": 99.94})
+    (new / "log.jsonl").write_text(f'{line}\n{{"iteration": 501')
     for run, iteration, value in ((old, 3, 5.5), (old, 4, 4.25), (old, 5, 7.0), (new, 1, 9.0)):
         place = run / "checkpoints" / f"iteration-{iteration:08d}"
         place.mkdir(parents=True)
@@ -80,9 +81,7 @@ def test_a_run_that_nobody_runs_was_killed(tmp_path: Path, capsys: pytest.Captur
 def test_of_a_long_log_the_end_is_read(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     assert newest_values(log) == {}
-    lines = [
-        json.dumps({"iteration": number, "loss/d": number, "x": "é" * 50}, ensure_ascii=False) for number in range(5000)
-    ]
+    lines = [json.dumps({"iteration": number, "loss/d": number, "x": "é" * 50}) for number in range(5000)]
     lines[0] = '{"iteration": 0, "long ago": 1}'
     lines[-2] = '{"iteration": 4998, "eval/swd": 1.5}'
     log.write_text("\n".join(lines) + '\n[3]\nnull\n{"loss/d": 7}\n{"iteration": 5000, "loss/d"', "utf-8")
