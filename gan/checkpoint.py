@@ -5,12 +5,9 @@ CHECKPOINTS/iteration-00012000/NAME.safetensors …   one file per group of tens
                                manifest.json        size and SHA-256 of the other files, and of itself
 """
 
-import contextlib
 import hashlib
 import json
-import math
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gan.errors import RunError
+from gan.listing import best as best
+from gan.listing import iteration_of as iteration_of
+from gan.listing import listed as listed
 from gan.telemetry.console import say
 
 TensorGroups = dict[str, dict[str, Tensor]]
@@ -74,20 +74,6 @@ def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, A
         except OSError as error:  # the new one is safe; a network disk may hold on to an old one for a while
             say(f"Warning: {old} could not be removed ({error.strerror or error}).")
     return target
-
-
-def best(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """The best of the checkpoints with a "score" {"metric", "value", "better": "lower" | "higher"} in their state, and
-    that score; of equals the newest. (None, {}) where none has one. Scores of another metric than the newest one's do
-    not count."""
-    scored: list[tuple[Path, dict[str, Any]]] = []
-    for path in listed(folder):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            score = json.loads((path / "state.json").read_text())["score"]
-            if math.isfinite(score["value"]) and score["metric"] == (scored[0][1] if scored else score)["metric"]:
-                scored.append((path, score))
-    sign = -1 if scored and scored[0][1]["better"] == "higher" else 1
-    return min(scored, key=lambda one: sign * one[1]["value"], default=(None, {}))
 
 
 def place(folder: Path, iteration: int) -> Path:
@@ -164,16 +150,6 @@ def set_damaged_aside(folder: Path, newest_intact: Path) -> None:
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
-
-
-def listed(folder: Path) -> list[Path]:
-    """Finished checkpoints, newest first. A copy under another name is none."""
-    names = [path for path in folder.glob("iteration-*") if re.fullmatch(r"iteration-\d{8,}", path.name)]
-    return sorted(names, key=iteration_of, reverse=True)
-
-
-def iteration_of(path: Path) -> int:
-    return int(path.name.removeprefix("iteration-"))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

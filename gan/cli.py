@@ -1,22 +1,30 @@
-"""The commands: train.py, and `gan` with its subcommands."""
+"""The commands: train.py, and `gan` with its subcommands. Each imports what it needs: torch alone takes seconds."""
 
 import contextlib
 import functools
+import importlib
 import io
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tyro
 
-from gan.config import parse, plain_refusals
-from gan.data.pack import write_pack
-from gan.errors import ProcessError, UserFault
-from gan.sample import write_samples
+from gan.errors import ProcessError, UsageError, UserFault
 from gan.telemetry.console import fall_silent
+
+COMMANDS = {
+    "runs": ("gan.telemetry.runs", "print_runs"),
+    "report": ("gan.telemetry.report", "write_report"),
+    "plot": ("gan.telemetry.compare", "write_comparison"),
+    "sample": ("gan.sample", "write_samples"),
+    "evaluate": ("gan.evaluate", "write_evaluation"),
+    "pack": ("gan.data.pack", "write_pack"),
+}
+"""The commands of `gan`: name → module and function."""
 
 
 def guarded(command: Callable[[], None]) -> int:
@@ -47,6 +55,8 @@ def train(arguments: list[str]) -> int:
     """What train.py does: flags → Config → a run. Returns the exit status."""
 
     def run() -> None:
+        from gan.config import parse
+
         config = parse(arguments)
         from gan.trainer import train  # after the flags are known to be right: this import takes seconds
 
@@ -68,36 +78,45 @@ def leave_if_stuck(status: int) -> None:
         os._exit(status)
 
 
-def main() -> int:
-    """The `gan` command."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The `gan` command, with these words after it; by default those of the command line."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["where"]:  # its flags are those of train.py
+        return guarded(lambda: print_run_folder(words[1:]))
+    return guarded(lambda: understood(words)())
 
-    if sys.argv[1:2] == ["where"]:  # its flags are those of train.py
-        return guarded(print_run_folder)
 
-    def run() -> None:
-        from gan.evaluate import write_evaluation  # its import takes seconds, which train.py need not wait for
-
-        acts: dict[str, Callable[..., None]] = {
-            "sample": write_samples,
-            "evaluate": write_evaluation,
-            "pack": write_pack,
-        }
-        with plain_refusals():
-            command = tyro.extras.subcommand_cli_from_dict(
+def understood(words: list[str]) -> Callable[[], None]:
+    """What the words ask for, ready to be called. Only the command that they name is imported. Raises UsageError."""
+    names = [words[0]] if words and words[0] in COMMANDS else list(COMMANDS)
+    acts: dict[str, Callable[..., None]] = {
+        name: getattr(importlib.import_module(COMMANDS[name][0]), COMMANDS[name][1]) for name in names
+    }
+    panel = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(panel):
+            return tyro.extras.subcommand_cli_from_dict(
                 {name: postponed(act) for name, act in acts.items()},
                 prog="gan",
-                description="Around a run: pack its images, draw new ones, measure how good they are; gan where FLAGS… "
-                "names the run folder of train.py FLAGS…. Training itself: accelerate launch train.py",
+                description="Around a run: list runs, draw their curves, pack images, draw new ones, measure how good "
+                "they are; gan where FLAGS… names the run folder of train.py FLAGS…. Training itself: accelerate "
+                "launch train.py",
+                args=words,
                 config=(tyro.conf.FlagConversionOff,),
             )
-        command()
+    except SystemExit as stop:
+        if not stop.code:
+            raise  # --help was asked for and has been printed
+        from gan.config import first_sentence
 
-    return guarded(run)
+        raise UsageError(first_sentence(panel.getvalue())) from None
 
 
-def print_run_folder() -> None:
+def print_run_folder(flags: list[str]) -> None:
     """The run folder of `gan where FLAGS…`, byte for byte."""
-    sys.stdout.buffer.write(os.fsencode(f"{parse(sys.argv[2:]).out}\n"))
+    from gan.config import parse
+
+    sys.stdout.buffer.write(os.fsencode(f"{parse(flags).out}\n"))
 
 
 def postponed(act: Callable[..., None]) -> Callable[..., Callable[[], None]]:

@@ -1,4 +1,9 @@
-"""The run folder: where everything a run leaves behind has its place."""
+"""The run folder: where everything a run leaves behind has its place.
+
+Torch, whose import takes seconds, is imported where a run is described: who only reads a run does without.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import itertools
@@ -9,21 +14,21 @@ import subprocess
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
-import torch
 
 from gan import __version__
-from gan import config as configuration
-from gan.config import Config
 from gan.errors import RunError, UsageError
 from gan.telemetry.console import say
+
+if TYPE_CHECKING:
+    from gan.config import Config
 
 SLURM = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST")
 CONTENTS = (
     *("config.yaml", "environment.json", "log.jsonl", "status.json", "checkpoints", "samples", "wandb"),
-    *("tensorboard", "evaluation.json"),
+    *("tensorboard", "evaluation.json", "plots", "progress.gif", "walk.gif", "report.html"),
 )
 
 
@@ -105,10 +110,11 @@ class RunFolder:
 
     def describe(self, config: Config, facts: dict[str, Any]) -> None:
         """Write config.yaml and environment.json."""
+        from gan.config import as_yaml
 
         def write() -> None:
             for name, content in (
-                ("config.yaml", configuration.as_yaml(config)),
+                ("config.yaml", as_yaml(config)),
                 ("environment.json", json.dumps({**environment(), **facts}, indent=1)),
             ):
                 fresh = self.path / f".{name}"
@@ -148,7 +154,7 @@ class RunFolder:
 def lines_of(log: Path) -> Iterator[tuple[str, int]]:
     """The lines of a log, each with its iteration; those that are damaged are left out."""
     for line in log.read_text(errors="replace").splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
             yield line, int(json.loads(line)["iteration"])
 
 
@@ -175,6 +181,8 @@ def facts_of(run: Path) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Versions, hardware, and the job where SLURM runs it. No other environment variables: they may hold secrets."""
+    import torch
+
     packages = ("torchvision", "accelerate", "wandb", "numpy", "pillow")
     return {
         "gan-trainer": __version__,

@@ -1,18 +1,22 @@
-"""Images as pictures to look at."""
+"""Images as pictures to look at. Torch is not imported, so that a report can use this too."""
+
+from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from einops import rearrange
 from PIL import Image
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
     """Floating (N, C, H, W) in [−1, 1] → uint8 (N, H, W, C), rounded to the nearest of 256 levels."""
-    levels = images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    levels = images.float().add(1).mul(127.5).round().clamp(0, 255).byte()
     return rearrange(levels, "n c h w -> n h w c").cpu().numpy()
 
 

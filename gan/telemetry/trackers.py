@@ -23,7 +23,7 @@ from gan.telemetry.console import say
 if TYPE_CHECKING:
     from gan.config import TrackConfig
 
-Values = Mapping[str, float | str]
+Values = Mapping[str, float | str | None]
 
 
 class Service:
@@ -51,8 +51,8 @@ class Service:
         return True
 
     def log(self, values: Values) -> None:
-        numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
-        self.accelerator.get_tracker(self.options.with_).log(numbers, step=int(values["images"]))
+        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        self.accelerator.get_tracker(self.options.with_).log(numbers, step=int(numbers["images"]))
 
     def log_picture(self, name: str, picture: Image.Image, images: int) -> None:
         """`picture` is of mode L, RGB or RGBA."""
@@ -97,7 +97,8 @@ class TensorBoard(Service):
         return self.accelerator.get_tracker("tensorboard", unwrap=True)
 
     def log(self, values: Values) -> None:
-        self.accelerator.get_tracker("tensorboard").log(dict(values), step=int(values["images"]))
+        known = {name: value for name, value in values.items() if value is not None}
+        self.accelerator.get_tracker("tensorboard").log(known, step=int(known["images"]))
 
     def log_picture(self, name: str, picture: Image.Image, images: int) -> None:
         pixels = np.asarray(picture)
@@ -161,7 +162,7 @@ class WandB(Service):
         return self.accelerator.get_tracker("wandb", unwrap=True)
 
     def log(self, values: Values) -> None:
-        self.run.log(dict(values))
+        self.run.log({name: value for name, value in values.items() if value is not None})
 
     def log_picture(self, name: str, picture: Image.Image, images: int) -> None:
         import wandb

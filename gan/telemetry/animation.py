@@ -1,0 +1,79 @@
+"""The sample grids of a run as one moving picture."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from gan.telemetry.grids import evenly
+
+FRAMES, WIDEST, SMALLEST = 60, 512, 160
+"""How many frames at most; pixels across a frame at most, and at least."""
+LIMIT_BYTES = 3_500_000
+"""A picture that would be larger is made narrower, so that it fits a page or a mail."""
+FRAME_MS, LAST_MS = 150, 2500
+CAPTION = 22
+"""Pixels below a frame for its iteration."""
+
+
+def grids_of(samples: Path) -> list[Path]:
+    """The sample grids of the finest scale, oldest first."""
+    named = [path for path in samples.glob("iteration-*.png") if re.fullmatch(r"iteration-\d{8}\.png", path.name)]
+    return sorted(named)
+
+
+def open_picture(path: Path) -> Image.Image | None:
+    """A picture in RGB, what is transparent on white; None where it is missing or damaged."""
+    with contextlib.suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError), Image.open(path) as found:
+        if "A" not in found.getbands() and "transparency" not in found.info:
+            return found.convert("RGB")
+        picture = found.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture).convert("RGB")
+    return None
+
+
+def animation(samples: Path) -> bytes | None:
+    """GIF of the sample grids, endless, the last one held; None where there is none. In memory are one grid at a time
+    and the small frames."""
+    paths = grids_of(samples)
+    paths = [paths[index] for index in evenly(len(paths), FRAMES)] if paths else []
+    last = next((picture for path in reversed(paths) if (picture := open_picture(path))), None)
+    if last is None:
+        return None
+    size = frame_size(last, len(paths))
+    return as_gif([frame(picture, path, size) for path in paths if (picture := open_picture(path))])
+
+
+def frame_size(picture: Image.Image, count: int) -> tuple[int, int]:
+    """Width and height for `count` frames of such pictures: no wider than WIDEST, no larger than LIMIT_BYTES together,
+    and, however small the picture, wide enough for a caption."""
+    width = min(picture.width, WIDEST)
+    trial = as_gif([frame(picture, Path("iteration-0"), (width, scaled(picture, width)))])
+    width = int(width * min(1, (LIMIT_BYTES / (len(trial) * count)) ** 0.5))
+    if width < SMALLEST:
+        width = picture.width * -(-SMALLEST // picture.width) if picture.width < SMALLEST else SMALLEST
+    return width, scaled(picture, width)
+
+
+def scaled(picture: Image.Image, width: int) -> int:
+    """The height that belongs to a width."""
+    return max(1, round(picture.height * width / picture.width))
+
+
+def frame(picture: Image.Image, path: Path, size: tuple[int, int]) -> Image.Image:
+    """The picture at that size, its iteration below it, in 256 colours."""
+    way = Image.Resampling.NEAREST if picture.width < size[0] else Image.Resampling.LANCZOS
+    drawn = Image.new("RGB", (size[0], size[1] + CAPTION), "white")
+    drawn.paste(ImageOps.pad(picture, size, way, color="white"))
+    text = f"iteration {int(path.stem.removeprefix('iteration-'))}"
+    ImageDraw.Draw(drawn).text((size[0] / 2, size[1] + CAPTION / 2), text, "black", ImageFont.load_default(13), "mm")
+    return drawn.quantize(256, Image.Quantize.FASTOCTREE)  # a hundred times faster than the best choice of colours
+
+
+def as_gif(frames: list[Image.Image]) -> bytes:
+    file, times = io.BytesIO(), [*([FRAME_MS] * (len(frames) - 1)), LAST_MS]
+    frames[0].save(file, format="gif", save_all=True, append_images=frames[1:], loop=0, duration=times)
+    return file.getvalue()
