@@ -68,9 +68,9 @@ def offline(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     words = ("--track.wandb", "offline", "--track.group", "a sweep", "--track.project", "a project")
     first = start(run, images, *words, "--iterations", 4)
     second = start(run, images, *words, "--iterations", 8)
-    command = [sys.executable, "-m", "tests.telemetry.track_all", *second.words]
-    home = os.environ | {"HOME": str(run.parent)}
-    third = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, env=home)
+    command = [sys.executable, "-m", "tests.telemetry.track_all", *second.words, "--out", run.name]
+    home = os.environ | {"HOME": str(run.parent), "PYTHONPATH": str(ROOT)}
+    third = subprocess.run(command, cwd=run.parent, capture_output=True, text=True, timeout=60, env=home)
     assert third.returncode == 0, third.stderr
     return Tracked(run, [*first.said, *second.said, third.stdout], second.words)
 
@@ -121,8 +121,8 @@ def test_a_restart_is_the_same_wandb_run(offline: Tracked, records: list[list[di
         assert run["run_id"] == (offline.run / "wandb" / "id.txt").read_text()
         assert (run["display_name"], run["project"], run["run_group"]) == ("a run", "a project", "a sweep")
         assert (run["job_type"], run["tags"]) == ("train", ["quickstart"])
-    for said in offline.said:
-        assert f"wandb sync '{offline.run}'/wandb/offline-run-*" in said
+    for said, folder in zip(offline.said, (offline.run, offline.run, offline.run.name), strict=True):
+        assert f"wandb sync '{folder}'/wandb/offline-run-*" in said
 
 
 def test_wandb_has_the_pictures_and_the_video(offline: Tracked, records: list[list[dict[str, Any]]]) -> None:
