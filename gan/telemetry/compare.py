@@ -26,7 +26,7 @@ def write_comparison(
             was evaluated in all of the runs.
     """
     if not runs:
-        raise UsageError("give two run folders or more: gan plot RUN RUN --out comparison.png.")
+        raise UsageError("give the run folders: gan plot RUN RUN --out comparison.png.")
     paths = list(dict.fromkeys(run.resolve() for run in runs))
     histories = {path: read_history(path) for path in paths}
     picture = comparison_plot(dict(zip(labels(paths), histories.values(), strict=True)),

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,22 @@ def test_scales() -> None:
     assert kind(0.001, 0.1, 5) == "log"
     assert kind(-1, 1, 2, -2, 5000) == "symlog"
     assert kind(0, 0) == kind(float("nan")) == kind(-1, 1, 2) == "linear"
+
+
+@pytest.mark.parametrize(
+    ("group", "draw"), [("loss", lambda h: plots.losses_plot(h, {})), ("grad_norm", plots.health_plot)]
+)
+def test_decades_are_drawn_apart(group: str, draw: Callable[[History], bytes | None], tmp_path: Path) -> None:
+    """On a linear axis up to 1000, the curves would lie on each other."""
+    log: list[Entry] = [{"iteration": number, "images": number * 1000, f"{group}/d": 0.01, f"{group}/g": 1.0}
+                        for number in range(100)]  # fmt: skip
+    log[70][f"{group}/g"] = 1000.0
+    picture = pixels(draw(read(tmp_path, log)))[:, 100:600]
+    rows = {}
+    for colour in (plots.BLUE, plots.RED):
+        level = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+        rows[colour] = np.nonzero((picture == level).all(-1))[0].mean()
+    assert rows[plots.BLUE] > rows[plots.RED] + 20
 
 
 def test_the_health_picture_shows_the_verdicts_where_they_held(tmp_path: Path) -> None:
