@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from gan.errors import ProcessError, UsageError, UserFault
+from gan.errors import ProcessError, UserFault, plain_refusals
 from gan.telemetry.console import fall_silent
 
 COMMANDS = {
@@ -92,24 +92,16 @@ def understood(words: list[str]) -> Callable[[], None]:
     acts: dict[str, Callable[..., None]] = {
         name: getattr(importlib.import_module(COMMANDS[name][0]), COMMANDS[name][1]) for name in names
     }
-    panel = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(panel):
-            return tyro.extras.subcommand_cli_from_dict(
-                {name: postponed(act) for name, act in acts.items()},
-                prog="gan",
-                description="Around a run: list runs, draw their curves, pack images, draw new ones, measure how good "
-                "they are; gan where FLAGS… names the run folder of train.py FLAGS…. Training itself: accelerate "
-                "launch train.py",
-                args=words,
-                config=(tyro.conf.FlagConversionOff,),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise  # --help was asked for and has been printed
-        from gan.config import first_sentence
-
-        raise UsageError(first_sentence(panel.getvalue())) from None
+    with plain_refusals():
+        return tyro.extras.subcommand_cli_from_dict(
+            {name: postponed(act) for name, act in acts.items()},
+            prog="gan",
+            description="Around a run: list runs, draw their curves, pack images, draw new ones, measure how good "
+            "they are; gan where FLAGS… names the run folder of train.py FLAGS…. Training itself: accelerate "
+            "launch train.py",
+            args=words,
+            config=(tyro.conf.FlagConversionOff,),
+        )
 
 
 def print_run_folder(flags: list[str]) -> None:

@@ -4,13 +4,10 @@ A recipe is a file of saved flags. It goes through the same parser as the comman
 """
 
 import argparse
-import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import math
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +19,7 @@ from PIL import ImageColor
 from tyro.constructors import PrimitiveConstructorSpec
 
 from gan.data.pixels import BACKGROUND, FITS
-from gan.errors import UsageError, suggestion
+from gan.errors import UsageError, plain_refusals, suggestion
 from gan.networks import NETWORKS
 from gan.networks.blocks import NORMS
 from gan.objectives import LOSSES, PENALTIES
@@ -426,31 +423,6 @@ def parse_flags(words: list[str], default: Config) -> Config:
             raise UsageError(f"unknown flag {flag}{suggestion(flag, known)} See --help.")
     with plain_refusals():
         return tyro.cli(Config, args=words, default=default, config=(tyro.conf.FlagConversionOff,))
-
-
-@contextlib.contextmanager
-def plain_refusals() -> Iterator[None]:
-    """tyro's framed error messages inside become a UsageError of one sentence."""
-    panel = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(panel):
-            yield
-    except SystemExit as stop:
-        if not stop.code:
-            raise  # --help was asked for and has been printed
-        raise UsageError(first_sentence(panel.getvalue())) from None
-
-
-def first_sentence(panel: str) -> str:
-    """The text of tyro's framed message down to its first rule, as one line."""
-    lines = []
-    for line in panel.splitlines()[1:]:
-        text = line.strip("│ ╰╯")
-        if not text.strip("─"):
-            break
-        lines.append(text)
-    sentence = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", " ".join(lines))
-    return re.sub(r"(?:could not convert.*: |no type matching.*\[)('.*')\]?\.?", r"\1 is not a number", sentence)
 
 
 def check(config: Config) -> None:

@@ -1,6 +1,9 @@
 """Faults a user can act on. They are printed as one sentence, without a traceback."""
 
-from collections.abc import Iterable
+import contextlib
+import io
+import re
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 
@@ -31,3 +34,28 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """The end of a sentence: '; did you mean …?' when a known word is close to `word`, else a full stop."""
     nearest = get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {nearest[0]}?" if nearest else "."
+
+
+@contextlib.contextmanager
+def plain_refusals() -> Iterator[None]:
+    """tyro's framed error messages inside become a UsageError of one sentence."""
+    panel = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(panel):
+            yield
+    except SystemExit as stop:
+        if not stop.code:
+            raise  # --help was asked for and has been printed
+        raise UsageError(first_sentence(panel.getvalue())) from None
+
+
+def first_sentence(panel: str) -> str:
+    """The text of tyro's framed message down to its first rule, as one line."""
+    lines = []
+    for line in panel.splitlines()[1:]:
+        text = line.strip("│ ╰╯")
+        if not text.strip("─"):
+            break
+        lines.append(text)
+    sentence = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", " ".join(lines))
+    return re.sub(r"(?:could not convert.*: |no type matching.*\[)('.*')\]?\.?", r"\1 is not a number", sentence)

@@ -117,9 +117,7 @@ class RunFolder:
                 ("config.yaml", as_yaml(config)),
                 ("environment.json", json.dumps({**environment(), **facts}, indent=1)),
             ):
-                fresh = self.path / f".{name}"
-                fresh.write_text(content)
-                fresh.replace(self.path / name)
+                replace_file(self.path / name, content.encode())
 
         attempt(write, f"{self.path}/config.yaml")
 
@@ -161,6 +159,21 @@ def lines_of(log: Path) -> Iterator[tuple[str, int]]:
 def last_logged(log: Path) -> int:
     """The last iteration in a log; 0 where there is none."""
     return max((done for _, done in lines_of(log)), default=0) if log.is_file() else 0
+
+
+def replace_file(path: Path, content: bytes | None) -> None:
+    """Put a file in place in one step, under a name of this process' own until then, as two reports may be made at
+    once; None removes it. Raises OSError."""
+    if content is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(exist_ok=True)
+    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def attempt(write: Callable[[], None], what: str) -> None:

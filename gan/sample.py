@@ -71,6 +71,22 @@ def draw_images(G: nn.Module, config: Config, seed: int, rows: range) -> Tensor:
     return G(z.to(getattr(torch, config.dtype)).to(next(G.parameters()).device))[0]
 
 
+def walk(stops: Tensor, steps: int) -> Tensor:
+    """Latents (stops, n, z_dim) → (stops × steps, n, z_dim): from each stop to the next and back to the first, on great
+    circles, as normal latents of many numbers lie close to a sphere (White 2016, https://arxiv.org/abs/1609.04468,
+    section 2.1; Shoemake 1985, https://doi.org/10.1145/325165.325242)."""
+    t = torch.linspace(0, 1, steps + 1, dtype=stops.dtype, device=stops.device)[:-1, None, None]
+    return torch.cat([slerp(a, b, t) for a, b in zip(stops, stops.roll(-1, 0), strict=True)])
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """From a (…, d) at t = 0 to b at t = 1, with even steps in angle."""
+    angle = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1).acos().unsqueeze(-1)
+    near = angle.sin() < 1e-6  # a straight line there, rather than 0 / 0
+    curve = (((1 - t) * angle).sin() * a + (t * angle).sin() * b) / torch.where(near, 1, angle.sin())
+    return torch.where(near, torch.lerp(*torch.broadcast_tensors(a, b, t)), curve)
+
+
 def write_samples(
     run: tyro.conf.Positional[Path],
     count: int = 64,

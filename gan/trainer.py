@@ -325,6 +325,8 @@ class Trainer:
         """Sample grids; the main process' alone."""
         if self.accelerator.is_main_process:
             self.samples.record(recorder, self.iteration)
+            if self.ending or self.iteration % (10 * self.config.sample_every) == 0:
+                self.samples.walk(recorder, self.iteration)
             recorder.draw()
 
     def evaluate(self) -> None:

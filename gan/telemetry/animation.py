@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -27,12 +28,16 @@ def grids_of(samples: Path) -> list[Path]:
 def open_picture(path: Path) -> Image.Image | None:
     """A picture in RGB, what is transparent on white; None where it is missing or damaged."""
     with contextlib.suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError), Image.open(path) as found:
-        if "A" not in found.getbands() and "transparency" not in found.info:
-            return found.convert("RGB")
-        picture = found.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
+        return on_white(found)
     return None
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """In RGB, what is transparent on white."""
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
 
 
 def animation(samples: Path) -> bytes | None:
@@ -44,14 +49,24 @@ def animation(samples: Path) -> bytes | None:
     if last is None:
         return None
     size = frame_size(last, len(paths))
-    return as_gif([frame(picture, path, size) for path in paths if (picture := open_picture(path))])
+    frames = [frame(picture, path, size) for path in paths if (picture := open_picture(path))]
+    return as_gif(frames, FRAME_MS, LAST_MS)
+
+
+def film(pictures: Iterable[Image.Image], frame_ms: int) -> bytes:
+    """GIF of pictures of any kind, endless and even, at most WIDEST pixels across."""
+    frames = []
+    for picture in map(on_white, pictures):
+        picture.thumbnail((WIDEST, picture.height))
+        frames.append(picture.quantize(256, Image.Quantize.FASTOCTREE))
+    return as_gif(frames, frame_ms, frame_ms)
 
 
 def frame_size(picture: Image.Image, count: int) -> tuple[int, int]:
     """Width and height for `count` frames of such pictures: no wider than WIDEST, no larger than LIMIT_BYTES together,
     and, however small the picture, wide enough for a caption."""
     width = min(picture.width, WIDEST)
-    trial = as_gif([frame(picture, Path("iteration-0"), (width, scaled(picture, width)))])
+    trial = as_gif([frame(picture, Path("iteration-0"), (width, scaled(picture, width)))], FRAME_MS, LAST_MS)
     width = int(width * min(1, (LIMIT_BYTES / (len(trial) * count)) ** 0.5))
     if width < SMALLEST:
         width = picture.width * -(-SMALLEST // picture.width) if picture.width < SMALLEST else SMALLEST
@@ -73,7 +88,8 @@ def frame(picture: Image.Image, path: Path, size: tuple[int, int]) -> Image.Imag
     return drawn.quantize(256, Image.Quantize.FASTOCTREE)  # a hundred times faster than the best choice of colours
 
 
-def as_gif(frames: list[Image.Image]) -> bytes:
-    file, times = io.BytesIO(), [*([FRAME_MS] * (len(frames) - 1)), LAST_MS]
+def as_gif(frames: list[Image.Image], frame_ms: int, last_ms: int) -> bytes:
+    """Endless; so many milliseconds for each frame, and for the last."""
+    file, times = io.BytesIO(), [*([frame_ms] * (len(frames) - 1)), last_ms]
     frames[0].save(file, format="gif", save_all=True, append_images=frames[1:], loop=0, duration=times)
     return file.getvalue()

@@ -7,9 +7,9 @@ from pathlib import Path
 import tyro
 
 from gan.errors import UsageError, suggestion
+from gan.run_folder import replace_file
 from gan.telemetry.history import History, read_history
 from gan.telemetry.plots import comparison_plot
-from gan.telemetry.report import replace
 
 USUAL = ("loss/d", "loss/g", "health/diversity")
 
@@ -33,7 +33,7 @@ def write_comparison(
                               chosen(list(values), list(histories.values())))  # fmt: skip
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        replace(out, picture)
+        replace_file(out, picture)
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}. Choose another place with --out.") from None
     print(f"{len(paths)} runs in {out}")

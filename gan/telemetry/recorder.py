@@ -14,7 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gan.config import Config, images_per_iteration
-from gan.run_folder import RunFolder, attempt, lines_of
+from gan.run_folder import RunFolder, attempt, lines_of, replace_file
+from gan.telemetry.animation import film
 from gan.telemetry.console import say
 from gan.telemetry.grids import grid, to_uint8, write_picture
 from gan.telemetry.health import BEGINNING, HEALTHY, VERDICTS, judge, reached, recent
@@ -22,6 +23,7 @@ from gan.telemetry.means import RunningMeans
 from gan.telemetry.redraw import Redraw
 from gan.telemetry.tracking import Tracker
 
+FRAME_MS = 80
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} iterations [{elapsed}<{remaining}{postfix}]"
 
 
@@ -139,6 +141,15 @@ class Recorder:
         attempt(lambda: write_picture(drawn, self.folder.samples / f"{name}.png"), f"the picture {name}.png")
         kind = name if name == "reals" else "samples" + name.removeprefix(f"iteration-{iteration:08d}")
         self.tracker.log_picture(kind, drawn, iteration * images_per_iteration(self.config))
+
+    def video(self, name: str, frames: list[Tensor], iteration: int) -> None:
+        """Write NAME.gif, endless; a frame is a grid of images (N, C, H, W) in [−1, 1]."""
+        if not self.writes:
+            return
+        path = self.folder.path / f"{name}.gif"
+        content = film((grid(to_uint8(images)) for images in frames), FRAME_MS)
+        attempt(lambda: replace_file(path, content), f"{path}")
+        self.tracker.log_video(name, path, iteration * images_per_iteration(self.config))
 
     def draw(self) -> None:
         """Bring plots, progress.gif and report.html up to date, by and by."""

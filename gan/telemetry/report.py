@@ -5,7 +5,6 @@ Everything is in the page itself, so that it can be sent to somebody, and opened
 
 import base64
 import io
-import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ import tyro
 import yaml
 
 from gan.errors import UsageError
+from gan.run_folder import replace_file
 from gan.telemetry import plots
 from gan.telemetry.animation import animation, grids_of, open_picture
 from gan.telemetry.history import History, Span, read_history, read_json
@@ -109,25 +109,10 @@ def write_report(run: tyro.conf.Positional[Path]) -> None:
     files = {f"plots/{name}.png": picture for name, picture in drawn.items()}
     try:
         for name, content in {**files, "progress.gif": moving, "report.html": page.encode()}.items():
-            replace(run / name, content)
+            replace_file(run / name, content)
     except OSError as error:
         raise UsageError(f"cannot write the report into {run}: {error.strerror}.") from None
     print(f"{run}/report.html")
-
-
-def replace(path: Path, content: bytes | None) -> None:
-    """Put a file in place in one step, under a name of this process' own until then, as two reports may be made at
-    once; None removes it. Raises OSError."""
-    if content is None:
-        path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -195,6 +180,7 @@ def samples(run: Path, moving: bytes | None) -> str:
         figure(url, f"samples at iteration {number.lstrip('0') or '0'}"),
         figure(inline(folder / "reals.png"), "real images"),
         figure(as_url(moving, "gif") if moving else "", "samples over time", pixels=False),
+        figure(as_it_is(run / "walk.gif", "gif"), "a walk through the latents", pixels=False),
         *(figure(inline(path), f"samples, {path.stem.removeprefix(f'iteration-{number}-')}") for path in more),
     ]
     return f'<div class="pictures">{"".join(figures)}</div>' if any(figures) else ""
@@ -213,6 +199,11 @@ def inline(path: Path) -> str:
     smaller = io.BytesIO()
     picture.save(smaller, format="jpeg", quality=85)
     return as_url(smaller.getvalue(), "jpeg")
+
+
+def as_it_is(path: Path, kind: str) -> str:
+    """A file as an address that contains it; empty where it is missing."""
+    return as_url(path.read_bytes(), kind) if path.is_file() else ""
 
 
 def as_url(content: bytes, kind: str) -> str:

@@ -8,12 +8,15 @@ from gan.config import Config
 from gan.data.batches import to_unit_range
 from gan.networks import Images
 from gan.randomness import latents
+from gan.sample import walk
 from gan.telemetry.grids import evenly
 from gan.telemetry.health import Diversity
 from gan.telemetry.recorder import Recorder
 
 LOOKED_AT = 64
 """Samples, and real images, whose diversity is compared."""
+WALKERS, STOPS, STEPS = 16, 4, 12
+"""Images that change side by side in a latent walk; latents that each passes; frames from one to the next."""
 
 
 class Samples:
@@ -52,3 +55,9 @@ class Samples:
             coarser = "" if side == self.config.resolution else f"-{side}px"
             recorder.picture(f"iteration-{iteration:08d}{coarser}", image, iteration)
         recorder.picture(f"iteration-{iteration:08d}-raw", self.draw(self.G, self.z)[0], iteration)
+
+    def walk(self, recorder: Recorder, iteration: int) -> None:
+        """Through the latents, from image to image of the average, as a moving picture."""
+        stops = self.latents("walk", STOPS * WALKERS).unflatten(0, (STOPS, WALKERS))
+        frames = [self.draw(self.G_ema, z)[0] for z in walk(stops, STEPS)]
+        recorder.video("walk", frames, iteration)

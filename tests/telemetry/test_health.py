@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.verdicts import one_mode
 from gan.config import Config, ModelConfig, ObjectiveConfig
 from gan.networks import NETWORKS
-from gan.networks.dcgan import Discriminator, Generator
+from gan.networks.dcgan import Discriminator
 from gan.objectives import LOSSES
 from gan.steps import CriticStep
 from gan.telemetry.health import VERDICTS, WINDOW, Diversity, judge, recent, separation
@@ -171,19 +172,6 @@ def test_a_verdict_needs_the_newest_entries_alone() -> None:
         kept = list(recent([*kept, log[number]]))
         assert judge(kept, 0.69) == judge(log[: number + 1], 0.69)
     assert len(kept) < 80
-
-
-class OneMode(Generator):
-    """Draws one and the same image, which it may improve."""
-
-    def forward(self, z: Tensor) -> list[Tensor]:
-        return super().forward(0 * z + 1)
-
-
-def one_mode(config: Config) -> tuple[Generator, Discriminator]:
-    G, D = NETWORKS["dcgan"](config)
-    G.__class__ = OneMode
-    return G, D
 
 
 @pytest.fixture
