@@ -63,7 +63,7 @@ HEALTH = (
     Panel("D: share of real-fake pairs ranked right, mean sign on real images", ("health/accuracy", "health/sign"),
           ((0.5, "guessing"),), (-0.05, 1.05)),
     Panel("Gradient norms", ("grad_norm/d", "grad_norm/g"), log=True),
-    Panel("Values stuck at the range's ends, or the same in all samples: from 0, as in the real images, to 1, all",
+    Panel("Values at the range's ends, and alike in all samples (0: as in real images, 1: all)",
           ("health/saturated", "health/constant"), ((0, "as the real images"),), (-0.05, 1.05)),
 )  # fmt: skip
 
