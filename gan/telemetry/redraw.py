@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -25,14 +26,14 @@ class Redraw:
         self.process: subprocess.Popen[bytes] | None = None
         self.began = self.rested_at = 0.0
 
-    def start(self) -> None:
+    def start(self, gently: bool = True) -> None:
         """Draw, unless that is being done, or was a short while ago."""
         if self.busy() or time.monotonic() < self.rested_at:
             return
         self.began = time.monotonic()
         with contextlib.suppress(OSError):  # no memory or processes left: drawn next time
             self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            if hasattr(os, "setpriority"):
+            if gently and hasattr(os, "setpriority"):
                 os.setpriority(os.PRIO_PROCESS, self.process.pid, 19)
 
     def busy(self) -> bool:
@@ -44,7 +45,7 @@ class Redraw:
         self.process = None
         self.rested_at = time.monotonic() + (time.monotonic() - self.began) / SHARE / available_cores()
         if status:
-            say(f"Warning: plots and report could not be drawn; gan report {self.command[-1]} says why.")
+            say(f"Warning: plots and report could not be drawn; gan report {shlex.quote(self.command[-1])} says why.")
         return False
 
     def stop(self) -> None:
@@ -54,12 +55,13 @@ class Redraw:
             self.process = None
 
     def finish(self) -> None:
-        """Draw the end of the run, and wait for it."""
+        """Draw the end of the run, and wait for it: now there is nothing to hold up."""
         self.stop()
         self.rested_at = 0
-        self.start()
+        self.start(gently=False)
         if self.process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(PATIENCE_S)
             self.busy()
             self.stop()
+        self.rested_at = float("inf")

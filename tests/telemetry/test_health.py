@@ -19,6 +19,7 @@ from gan.networks.dcgan import Discriminator
 from gan.objectives import LOSSES
 from gan.steps import CriticStep
 from gan.telemetry.health import VERDICTS, WINDOW, Diversity, judge, recent, separation
+from gan.telemetry.tracking import Tracker
 from gan.trainer import train
 from tests.conftest import log_of
 
@@ -196,6 +197,8 @@ def test_real_runs(case: str, config: Config, little_pictures: Path, monkeypatch
         run = replace(run, model=replace(model, network="one-mode"))
     if case == "saturating":
         run = replace(run, objective=ObjectiveConfig(loss="saturating"), model=replace(model, width=24))
+    alerts: list[str] = []
+    monkeypatch.setattr(Tracker, "alert", lambda tracker, title, text, level: alerts.append(title))
     train(run)
     assert run.out is not None
     log = log_of(run.out)
@@ -204,6 +207,7 @@ def test_real_runs(case: str, config: Config, little_pictures: Path, monkeypatch
     verdicts = {entry["verdict"] for entry in log}
     assert verdicts <= {"starting", "healthy", expected}
     assert log[-1]["verdict"] == expected
+    assert alerts == [*([expected] if expected in VERDICTS else []), "finished at iteration 600"]
     said = capsys.readouterr().out
     for name, verdict in VERDICTS.items():
         assert (f"Warning: {name}" in said) == (name == expected)

@@ -30,11 +30,12 @@ from gan.telemetry.grids import grid, to_uint8
 from gan.telemetry.trackers import TRACKERS, Service, check_installed
 from gan.telemetry.tracking import Tracker
 from tests.conftest import ROOT, TINY, checkpoint_of, run_script
-from tests.telemetry.track_all import ENTRY, IMAGES
 
 SECRET = "s3cr3t" * 7
 EVERY = ("--log-every", 1, "--sample-every", 2, "--checkpoint.every", 2, "--checkpoint.keep", 9)
 BATCH = 8
+IMAGES = 64
+ENTRY: dict[str, Any] = {"iteration": 8, "images": IMAGES, "epoch": 3.2, "loss/d": 0.5, "verdict": "healthy"}
 
 
 @dataclass(frozen=True)
@@ -50,29 +51,26 @@ class Tracked:
         return [json.loads(line) for line in (self.run / "log.jsonl").read_text().splitlines()]
 
 
-def start(run: Path, images: Path, *words: object) -> Tracked:
+def start(run: Path, images: Path, *words: object, cwd: Path | None = None) -> Tracked:
     """A run of the script, without a login, and with secrets that are none of its business."""
     everything = [*TINY, "--data", images, "--out", run, *EVERY, *words]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     secrets = {"WANDB_API_KEY": SECRET, "MY_TOKEN": SECRET, "HOME": str(run.parent)}
-    result = run_script(*everything, env=environment | secrets)
+    result = run_script(*everything, env=environment | secrets, cwd=cwd)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "stopped" not in result.stdout
+    assert not {"stopped", "lacks"} & {*result.stdout.split()}
     return Tracked(run, [result.stdout], [*map(str, everything)])
 
 
 @pytest.fixture(scope="module")
 def offline(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
-    """A run with W&B, 4 iterations and 4 more, and then everything else that a tracker can be given."""
+    """A run with W&B, of 4 iterations and, from a place beside it, 4 more."""
     run = tmp_path_factory.mktemp("offline") / "a run"
-    words = ("--track.wandb", "offline", "--track.group", "a sweep", "--track.project", "a project")
+    wandb = ("--track.wandb", "offline", "--track.group", "a sweep", "--track.project", "a project")
+    words = (*wandb, "--model.network", "msg", "--channels", 4, "--eval.every", 4)
     first = start(run, images, *words, "--iterations", 4)
-    second = start(run, images, *words, "--iterations", 8)
-    command = [sys.executable, "-m", "tests.telemetry.track_all", *second.words, "--out", run.name]
-    home = os.environ | {"HOME": str(run.parent), "PYTHONPATH": str(ROOT)}
-    third = subprocess.run(command, cwd=run.parent, capture_output=True, text=True, timeout=60, env=home)
-    assert third.returncode == 0, third.stderr
-    return Tracked(run, [*first.said, *second.said, third.stdout], second.words)
+    second = start(run, images, *words, "--iterations", 8, "--out", run.name, cwd=run.parent)
+    return Tracked(run, [*first.said, *second.said], second.words)
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +97,15 @@ def rows(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_wandb_has_every_line_of_the_log_once(offline: Tracked, records: list[list[dict[str, Any]]]) -> None:
-    history = [row for start in records[:2] for row in rows(start) if "iteration" in row]
+    history = [row for start in records for row in rows(start) if "iteration" in row]
     assert [row["iteration"] for row in history] == list(range(1, 9))
     assert history == offline.log
-    assert {"loss/d", "loss/g", "score/real", "epoch", "images"} <= history[0].keys()
+    sections = {name.partition("/")[0] for name in history[3]}
+    assert sections == {"iteration", "images", "epoch", "verdict", "loss", "score", "grad_norm", "weights", "health",
+                        "eval", "perf", "amp"}  # fmt: skip
+    assert {"data_ms", "d_ms", "g_ms", "step_ms", "images_per_second", "memory_mib"} <= {
+        name.removeprefix("perf/") for name in history[0]
+    }
 
 
 def test_images_are_the_axis_of_everything_in_wandb(records: list[list[dict[str, Any]]]) -> None:
@@ -116,52 +119,44 @@ def test_images_are_the_axis_of_everything_in_wandb(records: list[list[dict[str,
 
 def test_a_restart_is_the_same_wandb_run(offline: Tracked, records: list[list[dict[str, Any]]]) -> None:
     runs = [of_kind(start, "run")[-1] for start in records]
-    assert len(runs) == 3
+    assert len(runs) == 2
     for run in runs:
         assert run["run_id"] == (offline.run / "wandb" / "id.txt").read_text()
         assert (run["display_name"], run["project"], run["run_group"]) == ("a run", "a project", "a sweep")
         assert (run["job_type"], run["tags"]) == ("train", ["quickstart"])
-    for said, folder in zip(offline.said, (offline.run, offline.run, offline.run.name), strict=True):
-        assert f"wandb sync '{folder}'/wandb/offline-run-*" in said
+    for said, folder in zip(offline.said, (offline.run, offline.run.name), strict=True):
+        assert said.count(f"wandb sync '{folder}'/wandb/offline-run-*") == 2, "at the start and at the end"
 
 
 def test_wandb_has_the_pictures_and_the_video(offline: Tracked, records: list[list[dict[str, Any]]]) -> None:
-    first, second, given = [
-        [(row["images"], name.removesuffix("._type"), value)
-         for row in rows(start) for name, value in row.items() if name.endswith("._type")]
-        for start in records
-    ]  # fmt: skip
-    for start, begin in ((first, 0), (second, 4)):
-        assert [picture for picture in start if picture[1] in ("reals", "samples")] == [
-            (begin * BATCH, "reals", "image-file"),
-            ((begin + 2) * BATCH, "samples", "image-file"),
-            ((begin + 4) * BATCH, "samples", "image-file"),
+    grids = ["samples", "samples-8px", "samples-4px", "samples-raw"]
+    for start, begin in zip(records, (0, 4), strict=True):
+        given = [(row["images"], name.removesuffix("._type"), value)
+                 for row in rows(start) for name, value in row.items() if name.endswith("._type")]  # fmt: skip
+        assert given == [
+            (BATCH * begin, "reals", "image-file"),
+            *((BATCH * (begin + 2), name, "image-file") for name in grids),
+            *((BATCH * (begin + 4), name, "image-file") for name in grids),
+            (BATCH * (begin + 4), "walk", "video-file"),
         ]
-    assert given == [
-        (IMAGES, "progress", "video-file"),
-        (IMAGES, "samples-8px", "image-file"),
-        (IMAGES, "samples-transparent", "image-file"),
-    ]
-    folders = sorted((offline.run / "wandb").glob("offline-run-*"))
-    for name, folder in (("progress", folders[2]), ("samples", folders[1])):
-        (*_, path) = [row[f"{name}.path"] for kind in records for row in rows(kind) if f"{name}.path" in row]
-        kept = folder / "files" / path
-        original = {"progress": "progress.gif", "samples": "samples/iteration-00000008.png"}[name]
-        with Image.open(kept) as copy, Image.open(offline.run / original) as drawn:
-            assert getattr(copy, "n_frames", 1) == getattr(drawn, "n_frames", 1) == (2 if name == "progress" else 1)
-            assert (np.asarray(copy.convert("RGB")) == np.asarray(drawn.convert("RGB"))).all()
+    folder = sorted((offline.run / "wandb").glob("offline-run-*"))[1]
+    for name, original in (("walk", "walk.gif"), ("samples-raw", "samples/iteration-00000008-raw.png")):
+        (*_, path) = [row[f"{name}.path"] for row in rows(records[1]) if f"{name}.path" in row]
+        with Image.open(folder / "files" / path) as copy, Image.open(offline.run / original) as drawn:
+            assert getattr(copy, "n_frames", 1) == getattr(drawn, "n_frames", 1) == (48 if name == "walk" else 1)
+            assert (np.asarray(copy.convert("RGBA")) == np.asarray(drawn.convert("RGBA"))).all()
 
 
-def test_wandb_has_words_and_alerts(records: list[list[dict[str, Any]]]) -> None:
-    assert rows(records[2])[0] == ENTRY
-    (alert,) = of_kind(records[2], "alert")
-    assert (alert["title"], alert["text"], alert["level"]) == ("Collapse", "All samples look alike.", "WARN")
+def test_wandb_is_told_of_the_end(records: list[list[dict[str, Any]]]) -> None:
+    for start, iterations in zip(records, (4, 8), strict=True):
+        (alert,) = of_kind(start, "alert")
+        assert (alert["title"], alert["level"]) == (f"finished at iteration {iterations}", "INFO")
 
 
 def test_wandb_is_told_what_runs_and_where(offline: Tracked, records: list[list[dict[str, Any]]]) -> None:
     """The settings that decide the run, and environment.json."""
     environment = json.loads((offline.run / "environment.json").read_text())
-    for start in records[:2]:
+    for start in records:
         (settings,) = [update["update"] for update in of_kind(start, "config") if "seed" in update["update"]]
         assert settings.items() >= environment.items()
         assert (settings["processes"], settings["precision"], settings["images"]) == (1, "no", 20)
@@ -180,7 +175,7 @@ def test_no_secret_reaches_the_run_folder(offline: Tracked) -> None:
 def test_the_generator_is_an_artifact_with_a_model_card(
     offline: Tracked, records: list[list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (artifact,) = of_kind(records[2], "artifact")
+    (artifact,) = of_kind(records[1], "artifact")
     assert artifact["type"] == "model"
     files = {entry["path"]: Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]}
     assert files.keys() == {"model.safetensors", "config.yaml", "README.md", "samples.png"}
@@ -201,7 +196,7 @@ def test_the_generator_is_an_artifact_with_a_model_card(
     loaded: dict[str, Any] = {}
     monkeypatch.chdir(files["README.md"].parent)
     exec(card.split("```python\n")[1].split("```")[0], loaded)
-    assert loaded["images"].shape == (8, 3, 16, 16)
+    assert loaded["images"].shape == (8, 4, 16, 16)
     expected = checkpoint_of(offline.run, 8).tensors["generator_ema"]
     assert expected.keys() == loaded["G"].state_dict().keys()
     assert all(value.equal(expected[name]) for name, value in loaded["G"].state_dict().items())
@@ -228,23 +223,21 @@ def test_the_model_card_has_the_evaluations_of_its_own_checkpoint(offline: Track
     assert "None" not in bare
 
 
-def test_online_the_generator_is_uploaded_and_its_folder_removed(offline: Tracked, tmp_path: Path) -> None:
+def test_online_the_generator_is_uploaded_and_its_folder_removed(images: Path, tmp_path: Path) -> None:
     """To a server that says yes to everything."""
     run = tmp_path / "run"
-    shutil.copytree(offline.run, run, ignore=shutil.ignore_patterns("wandb"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     serve = [sys.executable, "-m", "tests.faults.wandb_server", port]
     login = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": 40 * "a", "HOME": str(tmp_path)}
-    words = [*offline.words, "--out", str(run), "--track.wandb", "online"]
-    command = [sys.executable, "-m", "tests.telemetry.track_all", *words]
+    words = [*TINY, "--data", images, "--out", run, "--iterations", 1, "--track.wandb", "online"]
     with subprocess.Popen(serve, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, env=os.environ | login)
+        result = run_script(*words, env=os.environ | login)
         server.kill()
         asked = server.communicate()[0].splitlines()
     assert result.returncode == 0, result.stderr
-    assert f"At the end, W&B: http://127.0.0.1:{port}/me/gan/runs/" in result.stdout
+    assert result.stdout.count(f"W&B: http://127.0.0.1:{port}/me/gan/runs/") == 2
     assert {f"/upload/{name}" for name in ("README.md", "config.yaml", "model.safetensors", "samples.png")} <= {*asked}
     assert list((run / "wandb").glob("run-*"))
     assert not list((run / "wandb").glob("generator-*"))
