@@ -58,15 +58,13 @@ def every_other_iteration() -> None:
     Trainer.iterate = wrapper  # type: ignore[method-assign]
 
 
-def drawing(self: Redraw) -> None:
-    """Instead of the last report, when training is over: the one under way comes to its end."""
-    if self.process is not None:
-        self.process.wait()
+def no_last_report(self: Redraw) -> None:
+    """When training is over; the report under way comes to its end."""
 
 
 def main() -> None:
     every_other_iteration()
-    Redraw.finish = drawing  # type: ignore[method-assign]
+    Redraw.conclude = no_last_report  # type: ignore[method-assign]
     for owner, name in ((Trainer, "figures"), (Recorder, "log"), (Trainer, "picture")):
         timed(owner, name)
     with tempfile.TemporaryDirectory() as scratch:

@@ -38,6 +38,7 @@ from gan.run_folder import RunFolder
 from gan.steps import CriticStep, Statistics, clip_weights, frozen, generator_loss, mean_of
 from gan.telemetry.console import say
 from gan.telemetry.grids import evenly
+from gan.telemetry.health import Judge
 from gan.telemetry.performance import Stopwatch, resources
 from gan.telemetry.recorder import Recorder
 from gan.telemetry.samples import Samples
@@ -69,7 +70,7 @@ def train(config: Config) -> None:
             reason = str(error) or type(error).__name__
             trainer.record_failure(reason)
             if trainer.recorder:
-                trainer.recorder.close("failed", reason)
+                trainer.recorder.close("failed", trainer.iteration, reason)
             raise
         finally:
             folder.unlock()
@@ -175,7 +176,7 @@ class Trainer:
             return
         self.describe()
         self.recorder = recorder = Recorder(config, self.accelerator, self.folder, len(self.images), begin, self.total,
-                                            self.critic.undecided)  # fmt: skip
+                                            Judge(self.critic.undecided, config.objective.n_critic))  # fmt: skip
         self.announce(recorder)
         watchdog.progress()
         with Preemption(self.accelerator) as preemption:
@@ -193,7 +194,7 @@ class Trainer:
                 same = "The same command" if config.resume == "auto" else "The same command with --resume auto"
                 stopped = (f"Stopped by {Signals(preemption.signal).name}; saved at iteration {self.iteration} of "
                            f"{self.total}. {same} goes on from there.")  # fmt: skip
-                recorder.close("preempted", stopped)
+                recorder.close("preempted", self.iteration, stopped)
                 raise Preempted(stopped)
             self.conclude(recorder)
 
@@ -227,7 +228,7 @@ class Trainer:
     def iterate(self, iteration: int) -> Statistics:
         """The D updates and the G update of one iteration. Nothing here reads a value from the device."""
         objective, first = self.config.objective, iteration * self.config.objective.n_critic
-        if (iteration + 1) % self.config.log_every == 0:
+        if (iteration + 1) % self.config.log_every == 0 and self.accelerator.is_main_process:
             self.stopwatch.start()
         self.player_d.set_learning_rate(learning_rate(self.config.optim_d, iteration))
         self.player_g.set_learning_rate(learning_rate(self.config.optim_g, iteration))
@@ -397,6 +398,8 @@ class Trainer:
             fault = RunError(f"{letter.upper()}'s gradients have not been finite since iteration {since}: its last "
                              f"{row} updates were skipped. {self.remedy(letter)}")  # fmt: skip
             fault.agreed = True
+            if self.recorder and self.recorder.last_iteration < self.iteration:
+                self.recorder.log(self.iteration, self.figures(), "diverged")
             raise fault
 
     def remedy(self, letter: str) -> str:
@@ -405,8 +408,8 @@ class Trainer:
         mixed = precision(self.accelerator)
         less = " or --mixed_precision no" if mixed != "no" else ""
         return (
-            f"Precision {self.config.dtype if mixed == 'no' else mixed}, learning rate {options.lr}; go on from the "
-            f"newest checkpoint with a lower --optim-{letter}.lr and --resume-changed True{less}."
+            f"Precision {self.config.dtype if mixed == 'no' else mixed}, learning rate {options.lr}; begin anew, or "
+            f"go on with --resume-changed True, with a lower --optim-{letter}.lr{less}."
         )
 
     def resume(self) -> int:
@@ -494,7 +497,7 @@ class Trainer:
         best, facts = checkpoint.best(self.folder.checkpoints)
         said = f"The best by {facts['metric']}, {facts['value']:.4g}: {best}" if best else ""
         recorder.tracker.keep_generator(self.folder.path, checkpoint.place(self.folder.checkpoints, self.iteration))
-        recorder.close("finished", f"{self.total} iterations. {said}")
+        recorder.close("finished", self.iteration, f"{self.total} iterations. {said}")
         say(f"Finished {self.total} iterations. Look at {self.folder.samples}/iteration-{self.iteration:08d}.png "
                  f"(the real images are in reals.png beside it).")  # fmt: skip
         if said:

@@ -1,8 +1,8 @@
 """Whether a run goes well: figures of D and of the samples, and a verdict in words.
 
-`separation` is part of D's update, at every iteration; `Diversity` looks at samples at the log interval; `judge` reads
-both from the log, so that a run that goes on from a checkpoint comes to the same verdict. A new verdict is an entry in
-VERDICTS.
+`separation` is part of D's update, at every iteration; `Diversity` looks at samples at the log interval; a `Judge`
+reads both from the log, so that a run that goes on from a checkpoint comes to the same verdict. A new verdict is an
+entry in VERDICTS.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from gan.metrics.swd import laplacian, pyramid_sides
+from torch.nn.functional import avg_pool2d, interpolate
 
 Entry = dict[str, Any]
 
@@ -21,6 +20,10 @@ LEVEL = 2 / 255
 """Between one of the 256 levels of an image and the next, in [−1, 1]."""
 TWIN = 0.2
 """A sample is a duplicate when its nearest neighbour is closer than this, a multiple of what is usual in the data."""
+COARSEST = 8
+"""Pixels across, of the last band."""
+LITTLE = 0.01
+"""A share of the values, or a distance between real images, below which nothing can be compared with it."""
 
 
 def separation(real: Tensor, fake: Tensor, boundary: float | None) -> dict[str, Tensor]:
@@ -28,10 +31,11 @@ def separation(real: Tensor, fake: Tensor, boundary: float | None) -> dict[str, 
 
     sign: mean sign of D on real images, −1…1; near 1 when D has learnt them by heart (Karras et al. 2020,
     https://arxiv.org/abs/2006.06676, eq. 1, r_t, where 0.6 is aimed at). accuracy: share of pairs of a real image and a
-    fake that D ranks rightly, ½…1. margin: mean logit of real images less that of fakes.
+    fake that D ranks rightly, a tie being half: ½ is guessing. margin: mean logit of real images less that of fakes.
     """
     real, fake = real.detach(), fake.detach()
-    values = {"health/accuracy": (real > fake).to(real.dtype).mean(), "health/margin": (real - fake).mean()}
+    margin = real - fake
+    values = {"health/accuracy": (1 + margin.sign().mean()) / 2, "health/margin": margin.mean()}
     if boundary is not None:
         values["health/sign"] = (real - boundary).sign().mean()
     return values
@@ -40,37 +44,44 @@ def separation(real: Tensor, fake: Tensor, boundary: float | None) -> dict[str, 
 class Diversity:
     """Compares samples with as many real images: (N, C, H, W) in [−1, 1], N ≥ 2."""
 
-    def __init__(self, real: Tensor):
-        self.distances = [spread(band) for band in bands(real)]
-        self.usual = nearest(real).median()
-        self.real_edges = edges(real)
+    def __init__(self, real: Tensor, count: int):
+        """`count`: how many images there are in the whole set."""
+        self.spreads = torch.stack([spread(band) for band in bands(real)])
+        near = nearest(real)
+        self.usual = near[near > 0].median() if (near > 0).any() else near.max()
+        by_chance = torch.tensor(1 - (1 - 1 / count) ** (len(real) - 1)).to(real)  # among draws from so few images
+        self.real_shares = torch.stack([by_chance, *edges(real)])
 
     @torch.no_grad()
     def of(self, fake: Tensor) -> dict[str, float]:
         """diversity: mean distance between two samples, as a multiple of that between two real images, in pixels;
-        structure: in the bands of a Laplacian pyramid, each at most 1, their mean. duplicates: share of samples with a
-        near-identical one among the others (the birthday test of Arora & Zhang 2017, https://arxiv.org/abs/1706.08224).
-        saturated, constant: share of values at the ends of the range, and of those that all samples have in common;
-        both so that 0 is as in the real images and 1 is all. Reads the device."""
-        pixels, *structure = [spread(band) / real.clamp_min(1e-12) for band, real in
-                              zip(bands(fake), self.distances, strict=True)]  # fmt: skip
-        saturated, constant = (edges(fake) - self.real_edges) / (1 - self.real_edges).clamp_min(1e-3)
-        values = {
-            "diversity": pixels,
-            "structure": torch.stack(structure).clamp_max(1).mean(),
-            "duplicates": (nearest(fake) < TWIN * self.usual).to(fake.dtype).mean(),
-            "saturated": saturated,
-            "constant": constant,
-        }
-        return {
-            f"health/{name}": value
-            for name, value in zip(values, torch.stack([*values.values()]).tolist(), strict=True)
-        }
+        structure: in the bands of a Laplacian pyramid, each at most 1, their mean. Not a number where all real images
+        are the same.
+
+        duplicates: share of samples with a near-identical one among the others (the birthday test of Arora & Zhang
+        2017, https://arxiv.org/abs/1706.08224). saturated, constant: shares of the values at the ends of the range, and
+        of those that all samples have in common. These three so that 0 is as in the real images, below 0 less and 1
+        all; not a number where that is nearly all in the real images. Reads the device."""
+        ratios = torch.stack([spread(band) for band in bands(fake)]) / self.spreads
+        ratios = torch.where(self.spreads < LITTLE / 10, torch.nan, ratios)
+        duplicates = (nearest(fake) < TWIN * self.usual).to(fake.dtype).mean()
+        left = 1 - self.real_shares
+        excess = (torch.stack([duplicates, *edges(fake)]) - self.real_shares) / left
+        excess = torch.where(left < LITTLE, torch.nan, excess)
+        values = torch.stack([ratios[0], ratios[1:].clamp_max(1).mean(), *excess]).tolist()
+        names = ("diversity", "structure", "duplicates", "saturated", "constant")
+        return {f"health/{name}": value for name, value in zip(names, values, strict=True)}
 
 
 def bands(images: Tensor) -> list[Tensor]:
-    """The images, then each level of their Laplacian pyramid."""
-    return [images, *(laplacian(images, level) for level in range(len(pyramid_sides(images.shape[-1]))))]
+    """The images, then what each scale has and the next coarser one has not, and the coarsest: a Laplacian pyramid
+    (Burt & Adelson 1983, https://doi.org/10.1109/TCOM.1983.1095851), of means of 2×2 pixels."""
+    found = [images]
+    while images.shape[-1] > COARSEST:
+        coarser = avg_pool2d(images, 2)
+        found.append(images - interpolate(coarser, scale_factor=2))
+        images = coarser
+    return [*found, images]
 
 
 def distances(images: Tensor) -> Tensor:
@@ -106,59 +117,82 @@ BEGINNING, HEALTHY = "starting", "healthy"
 
 @dataclass(frozen=True)
 class Verdict:
-    """`holds` for the medians over a window, and what loss/d is where D can tell nothing (0: unknown)."""
+    """`holds` for the medians over a window, as `Judge.medians` makes them."""
 
-    holds: Callable[[Entry, float], bool]
+    holds: Callable[[Entry], bool]
     advice: str
 
 
-def diverged(medians: Entry, undecided: float) -> bool:
-    """More than one update in ten was skipped, its gradients not finite; or half of what should be between the ends of
-    the range sticks to them."""
-    return medians.get("skipped", 0) > 0.1 or medians.get("health/saturated", 0) > 0.5
+def diverged(medians: Entry) -> bool:
+    """More than one update in ten was skipped, its gradients not finite; or half of what should lie between the ends of
+    the range sticks to them, and to the same end in all samples."""
+    stuck = min(medians.get("health/saturated", 0), medians.get("health/constant", 0))
+    return medians["skipped"] > 0.1 or stuck > 0.5
 
 
-def collapsed(medians: Entry, undecided: float) -> bool:
-    """Samples differ by less than a tenth of what real images differ by. Or most have a twin, after they have once
-    differed by half: while G learns what all images have in common, twins are no fault."""
-    twins = medians.get("health/duplicates", 0) > 0.5
-    return medians.get("health/diversity", 1) < 0.1 or (twins and medians["best"] > 0.5)
+def collapsed(medians: Entry) -> bool:
+    """Samples differ by less than a tenth of what real images differ by, or most have a twin: after they have once
+    differed by half, since while G learns what all images have in common that is no fault. Before, a twentieth."""
+    twins, diversity = medians.get("health/duplicates", 0) > 0.5, medians.get("health/diversity", 1)
+    return twins or diversity < 0.1 if medians["best"] > 0.5 else diversity < 0.05
 
 
-def discriminator_wins(medians: Entry, undecided: float) -> bool:
+def discriminator_wins(medians: Entry) -> bool:
     """D's loss is less than a twentieth of what it is where D can tell nothing."""
-    return undecided > 0 and medians.get("loss/d", undecided) < 0.05 * undecided
+    return medians["undecided"] > 0 and medians.get("loss/d", 1) < 0.05 * medians["undecided"]
 
 
+GO_ON = "go on from an earlier checkpoint (--resume RUN/checkpoints/… --resume-changed True)"
 VERDICTS = {
     "diverged": Verdict(
         diverged,
-        "the numbers run away. Lower --optim-d.lr and --optim-g.lr; in mixed precision, try --mixed_precision no.",
+        f"The numbers run away. Lower --optim-d.lr and --optim-g.lr and {GO_ON}; in mixed precision, try "
+        "--mixed_precision no.",
     ),
     "mode collapse": Verdict(
         collapsed,
-        "G draws the same few images whatever its latents. Go on from an earlier checkpoint (--resume CHECKPOINT) with "
-        "lower learning rates, a larger batch, or --objective.penalty r1 with --model.norm-d none; not with "
-        "--objective.loss saturating.",
+        f"G draws the same few images whatever its latents. Lower the learning rates and {GO_ON}; or begin a new run "
+        "with a larger batch, or with --objective.penalty r1 --model.norm-d none, and not with --objective.loss "
+        "saturating.",
     ),
     "discriminator winning": Verdict(
         discriminator_wins,
-        "D tells almost every sample from a real image, which teaches G little. Lower --optim-d.lr; with few images "
-        "add --augment.translation 1 --augment.color 1 --augment.fakes True; with --objective.loss saturating take "
-        "non-saturating. If the samples still improve, it may go on.",
+        f"D tells almost every sample from a real image, which teaches G little. Lower --optim-d.lr, or with few "
+        f"images add --augment.translation 1 --augment.color 1 --augment.fakes True, and {GO_ON}; with "
+        "--objective.loss saturating begin anew with non-saturating. Where the samples still improve it may go on.",
     ),
 }
 """By name, the gravest first. Thresholds: docs/monitoring.md says which runs they were held against."""
+JUDGED = ("loss/d", "health/duplicates", "health/diversity", "health/saturated", "health/constant")
 
 
-def judge(entries: Sequence[Entry], undecided: float, best: float = 0) -> str:
-    """A verdict on the newest of these entries of the log, in order; only those of the window count. `best`: the
-    highest diversity that the run has had since its first window."""
-    window = recent(entries)
-    if len(window) < LEAST or window[-1]["iteration"] < WINDOW:
-        return BEGINNING
-    medians = medians_of(window) | {"best": best}
-    return next((name for name, verdict in VERDICTS.items() if verdict.holds(medians, undecided)), HEALTHY)
+@dataclass(frozen=True)
+class Judge:
+    """`undecided`: what loss/d is where D can tell nothing, 0 where that is not known. `n_critic`: D's updates in an
+    iteration."""
+
+    undecided: float
+    n_critic: int = 1
+
+    def __call__(self, entries: Sequence[Entry], best: float = 0) -> str:
+        """A verdict on the newest of these entries of the log, in order; only those of the window count. `best`: the
+        highest diversity that the run has had since its first window."""
+        window = recent(entries)
+        if len(window) < LEAST or spanned(window) < WINDOW:
+            return BEGINNING
+        medians = self.medians(window) | {"best": best, "undecided": self.undecided}
+        return next((name for name, verdict in VERDICTS.items() if verdict.holds(medians)), HEALTHY)
+
+    def medians(self, window: Sequence[Entry]) -> Entry:
+        """Of each figure, over the entries that have it; `skipped`: the share of updates that were, of the player that
+        skipped more."""
+        columns = {name: [entry[name] for entry in window if entry.get(name) is not None] for name in JUDGED}
+        iterations = window[-1]["iteration"] - window[0]["iteration"]
+        skipped = [
+            (window[-1].get(f"amp/skipped_{player}", 0) - window[0].get(f"amp/skipped_{player}", 0)) / updates
+            for player, updates in (("d", self.n_critic * iterations), ("g", iterations))
+        ]
+        return {name: median(values) for name, values in columns.items() if values} | {"skipped": max(skipped)}
 
 
 def reached(entry: Entry) -> float:
@@ -172,12 +206,7 @@ def recent(entries: Sequence[Entry]) -> Sequence[Entry]:
     return entries[-max(LEAST, sum(entry["iteration"] > since for entry in entries)) :]
 
 
-def medians_of(window: Sequence[Entry]) -> Entry:
-    """Of each figure, over the entries that have it; `skipped`: the share of updates that were, of the player that
-    skipped more."""
-    names = {name for entry in window for name in entry}
-    columns = {name: [entry[name] for entry in window if isinstance(entry.get(name), int | float)] for name in names}
-    medians: Entry = {name: median(values) for name, values in columns.items() if values}
-    iterations = window[-1]["iteration"] - window[0]["iteration"]
-    skipped = [values[-1] - values[0] for name, values in columns.items() if values and name.startswith("amp/skipped")]
-    return medians | {"skipped": max(skipped, default=0) / max(iterations, 1)}
+def spanned(window: Sequence[Entry]) -> int:
+    """Iterations that these entries are about; an entry is about those since the one before."""
+    first, second = window[0]["iteration"], window[1]["iteration"]
+    return window[-1]["iteration"] - first + (second - first)

@@ -71,6 +71,8 @@ def read_history(run: Path) -> History:
         history.last.update(entry)
         before, now = now, (kimg, int(entry["iteration"]))
         judge(history.spans, entry.get("verdict"), before, now)
+    if not history.last and not (run / "config.yaml").exists():
+        raise UsageError(f"{run} is not a run folder.")
     if not history.last:
         raise UsageError(f"{run} has nothing in its log yet; come back after the first --log-every iterations.")
     for name, column in values.items():

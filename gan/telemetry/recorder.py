@@ -5,6 +5,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -18,12 +19,14 @@ from gan.run_folder import RunFolder, attempt, lines_of, replace_file
 from gan.telemetry.animation import film
 from gan.telemetry.console import say
 from gan.telemetry.grids import grid, to_uint8, write_picture
-from gan.telemetry.health import BEGINNING, HEALTHY, VERDICTS, judge, reached, recent
+from gan.telemetry.health import BEGINNING, HEALTHY, VERDICTS, WINDOW, Judge, reached, recent
 from gan.telemetry.means import RunningMeans
 from gan.telemetry.redraw import Redraw
 from gan.telemetry.tracking import Tracker
 
 FRAME_MS = 80
+RESPITE = 5 * WINDOW
+"""Iterations for which the same alarm is not raised again."""
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} iterations [{elapsed}<{remaining}{postfix}]"
 
 
@@ -31,10 +34,9 @@ class Recorder:
     """Collects statistics on every process; writes on the main one."""
 
     def __init__(self, config: Config, accelerator: Accelerator, folder: RunFolder, dataset_size: int, start: int,
-                 total: int, undecided: float):  # fmt: skip
-        """`undecided`: what loss/d is where D can tell nothing."""
+                 total: int, judge: Judge):  # fmt: skip
         self.config, self.accelerator, self.folder = config, accelerator, folder
-        self.dataset_size, self.start, self.total, self.undecided = dataset_size, start, total, undecided
+        self.dataset_size, self.start, self.total, self.judge = dataset_size, start, total, judge
         self.writes = accelerator.is_main_process
         self.means = RunningMeans()
         self.tracker = Tracker(accelerator, config, folder.path, start * images_per_iteration(config))
@@ -45,13 +47,14 @@ class Recorder:
         self.last_iteration = start
         self.unwritten: list[str] = []
         """Entries that the log has no room for yet."""
-        logged = (
-            [json.loads(line) for line, done in lines_of(folder.log) if done <= start] if folder.log.exists() else []
-        )
+        past = lines_of(folder.log) if self.writes and folder.log.exists() else []
+        logged = [json.loads(line) for line, done in past if done <= start]
         self.entries = list(recent(logged))
         """The newest, for the verdict; a run that goes on finds those of before in the log."""
         self.best = max((reached(entry) for entry in logged), default=0.0)
         """The samples' highest diversity, after the first window."""
+        self.alarms: dict[str, int] = {}
+        """Verdicts and the iterations at which they were last cause for alarm."""
         self.redraw = Redraw(folder.path) if self.writes and config.track.report else None
 
     @property
@@ -64,8 +67,9 @@ class Recorder:
         self.means.add(statistics)
         self.bar.update()
 
-    def log(self, iteration: int, more: dict[str, float]) -> None:
-        """Read the means and write an entry with them and `more`. `iteration` counts finished ones. A collective."""
+    def log(self, iteration: int, more: dict[str, float], verdict: str | None = None) -> None:
+        """Read the means and write an entry with them and `more`. `iteration` counts finished ones; `verdict` where
+        there is no need to judge. A collective."""
         means = self.means.read(self.accelerator)
         if not self.writes:
             return
@@ -83,30 +87,26 @@ class Recorder:
             "perf/iteration_ms": 1000 * seconds / done,
         }
         known = {name: value if math.isfinite(value) else None for name, value in entry.items()}
-        self.judge(known)
+        self.enter(known, verdict)
         self.unwritten.append(json.dumps(known) + "\n")
         attempt(self.write_log, f"the log {self.folder.log}")
         self.folder.write_status("running", iteration, total=self.total)
         self.show(entry, now)
         self.tracker.log(known)
 
-    def judge(self, entry: dict[str, Any]) -> None:
-        """Add the verdict to an entry, and raise the alarm when it has become another."""
+    def enter(self, entry: dict[str, Any], verdict: str | None) -> None:
+        """Add the verdict to an entry, and raise the alarm when it has become another; for the same fault not again for
+        a while, in a run that is on the edge of it."""
         before, self.entries = self.verdict, list(recent([*self.entries, entry]))
-        self.best = max(self.best, reached(entry))
-        verdict = entry["verdict"] = judge(self.entries, self.undecided, self.best)
-        if verdict == before or (verdict not in VERDICTS and before not in VERDICTS):
-            return
-        if verdict in VERDICTS:
-            self.alert(verdict, f"At iteration {entry['iteration']}: {VERDICTS[verdict].advice}", "warn")
-        else:
-            self.alert(HEALTHY, f"Since iteration {entry['iteration']}; it was: {before}.", "info")
-
-    def alert(self, title: str, text: str, level: str) -> None:
-        """Tell the user now; `level` is info, warn or error."""
-        if self.writes:
-            say(f"{'' if level == 'info' else 'Warning: '}{title}. {text}")
-            self.tracker.alert(title, text, level)
+        self.best, now = max(self.best, reached(entry)), entry["iteration"]
+        entry["verdict"] = verdict = verdict or self.judge(self.entries, self.best)
+        if verdict in VERDICTS and verdict != before and now - self.alarms.get(verdict, -RESPITE) >= RESPITE:
+            self.alarms[verdict] = now
+            text = f"At iteration {now}: {VERDICTS[verdict].advice}"
+            say(f"Warning: {verdict}. {text}")
+            self.tracker.alert(verdict, text, "warn")
+        elif verdict == HEALTHY and before in VERDICTS:
+            say(f"Healthy again at iteration {now}; it was: {before}.")
 
     def write_log(self) -> None:
         """Append what is not in the log yet: all of it, or nothing."""
@@ -142,7 +142,7 @@ class Recorder:
         kind = name if name == "reals" else "samples" + name.removeprefix(f"iteration-{iteration:08d}")
         self.tracker.log_picture(kind, drawn, iteration * images_per_iteration(self.config))
 
-    def video(self, name: str, frames: list[Tensor], iteration: int) -> None:
+    def video(self, name: str, frames: Iterable[Tensor], iteration: int) -> None:
         """Write NAME.gif, endless; a frame is a grid of images (N, C, H, W) in [−1, 1]."""
         if not self.writes:
             return
@@ -156,13 +156,13 @@ class Recorder:
         if self.redraw:
             self.redraw.start()
 
-    def close(self, state: str, text: str) -> None:
-        """End the record of a run that is preempted, finished or failed. One that is to go on leaves at once; the
-        others wait for their last pictures, some seconds."""
+    def close(self, state: str, iteration: int, text: str) -> None:
+        """End the record of a run that is preempted, finished or failed. One that is to go on leaves without last
+        pictures; they take the others some seconds."""
         self.bar.close()
+        self.tracker.alert(f"{state} at iteration {iteration}", text, "error" if state == "failed" else "info")
         if self.redraw:
-            (self.redraw.stop if state == "preempted" else self.redraw.finish)()
-        self.tracker.alert(
-            f"{state} at iteration {self.last_iteration}", text, "error" if state == "failed" else "info"
-        )
+            self.redraw.stop() if state == "preempted" else self.redraw.conclude()
         self.tracker.finish()
+        if self.redraw:
+            self.redraw.wait()

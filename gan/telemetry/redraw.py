@@ -13,18 +13,22 @@ from gan.telemetry.console import say
 
 SHARE = 0.005
 """Of the machine's processor time, that drawing may take."""
-PATIENCE_S = 60
-"""How long the end of a run waits for its last pictures."""
+PATIENCE_S = 12
+"""How long the end of a run waits for its last pictures. With the tracker's, less than the 30 s a launcher leaves."""
+PLACE = str(Path(__file__).parents[2])
+CODE = f"import sys; sys.path[0] = {PLACE!r}; from gan.cli import main; sys.exit(main(['report', sys.argv[1]]))"
+"""This package, whatever `gan` there is in the folder that the run was started in."""
 
 
 class Redraw:
-    """Starts `python -m gan.telemetry.report RUN`, at the lowest priority and so rarely that training does not feel
+    """Starts what `gan report RUN` does, at the lowest priority and so rarely that training does not feel
     it."""
 
     def __init__(self, run: Path):
-        self.command = [sys.executable, "-m", "gan.telemetry.report", str(run)]
+        self.command = [sys.executable, "-c", CODE, str(run)]
         self.process: subprocess.Popen[bytes] | None = None
         self.began = self.rested_at = 0.0
+        self.warned = False
 
     def start(self, gently: bool = True) -> None:
         """Draw, unless that is being done, or was a short while ago."""
@@ -44,7 +48,8 @@ class Redraw:
             return True
         self.process = None
         self.rested_at = time.monotonic() + (time.monotonic() - self.began) / SHARE / available_cores()
-        if status:
+        if status and not self.warned:
+            self.warned = True
             say(f"Warning: plots and report could not be drawn; gan report {shlex.quote(self.command[-1])} says why.")
         return False
 
@@ -54,14 +59,17 @@ class Redraw:
             self.process.wait()
             self.process = None
 
-    def finish(self) -> None:
-        """Draw the end of the run, and wait for it: now there is nothing to hold up."""
+    def conclude(self) -> None:
+        """Draw the end of the run; now there is nothing to hold up."""
         self.stop()
         self.rested_at = 0
         self.start(gently=False)
+        self.rested_at = float("inf")
+
+    def wait(self) -> None:
+        """For the last pictures, but not for ever."""
         if self.process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(PATIENCE_S)
             self.busy()
             self.stop()
-        self.rested_at = float("inf")

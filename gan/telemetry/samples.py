@@ -28,7 +28,7 @@ class Samples:
         self.config, self.G, self.G_ema, self.device = config, G, G_ema, device
         self.dtype = getattr(torch, config.dtype)
         real = torch.from_numpy(images[evenly(len(images), LOOKED_AT)])
-        self.diversity = Diversity(to_unit_range(real, self.dtype).contiguous().to(device))
+        self.diversity = Diversity(to_unit_range(real, self.dtype).contiguous().to(device), len(images))
         self.z = self.latents("samples", config.samples)
         self.z_health = self.latents("health", len(real))
 
@@ -59,5 +59,5 @@ class Samples:
     def walk(self, recorder: Recorder, iteration: int) -> None:
         """Through the latents, from image to image of the average, as a moving picture."""
         stops = self.latents("walk", STOPS * WALKERS).unflatten(0, (STOPS, WALKERS))
-        frames = [self.draw(self.G_ema, z)[0] for z in walk(stops, STEPS)]
+        frames = (self.draw(self.G_ema, z)[0] for z in walk(stops, STEPS))  # one at a time: together they fill a GPU
         recorder.video("walk", frames, iteration)

@@ -148,8 +148,11 @@ class WandB(Service):
             "dir": str(self.folder),
             "mode": self.mode,
             "resume": "allow" if self.mode == "online" else None,
-            # git's remote may have a password in its address; the commit is among the settings
-            "settings": wandb.Settings(silent=True, console="off", init_timeout=30, disable_git=True),
+            # git's remote may have a password in its address, and the variables of SLURM, all of which W&B would take,
+            # have its keys; the commit, the job and the machine are among the settings
+            "settings": wandb.Settings(
+                silent=True, console="off", init_timeout=30, disable_git=True, x_disable_meta=True
+            ),
         }
         self.accelerator.init_trackers(self.options.project, settings, {"wandb": options})
         self.run.define_metric("images")

@@ -9,19 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
 from benchmarks.verdicts import one_mode
 from gan.config import Config, ModelConfig, ObjectiveConfig
+from gan.errors import RunError
 from gan.networks import NETWORKS
 from gan.networks.dcgan import Discriminator
 from gan.objectives import LOSSES
+from gan.run_folder import RunFolder
 from gan.steps import CriticStep
-from gan.telemetry.health import VERDICTS, WINDOW, Diversity, judge, recent, separation
+from gan.telemetry.health import TWIN, VERDICTS, WINDOW, Diversity, Judge, reached, recent, separation
+from gan.telemetry.recorder import Recorder
 from gan.telemetry.tracking import Tracker
 from gan.trainer import train
 from tests.conftest import log_of
+
+MANY = 10**12
+"""Images in a set so large that no two draws from it are the same."""
 
 
 def pictures(count: int, side: int = 32, seed: int = 0) -> Tensor:
@@ -33,7 +40,7 @@ def pictures(count: int, side: int = 32, seed: int = 0) -> Tensor:
 def test_separation() -> None:
     real, fake = torch.tensor([[2.0], [0.4], [-1.0], [3.0]]), torch.tensor([[1.0], [0.5], [-3.0], [3.0]])
     values = {name: value.item() for name, value in separation(real, fake, 0.0).items()}
-    assert values == pytest.approx({"health/sign": 0.5, "health/accuracy": 0.5, "health/margin": 0.725})
+    assert values == pytest.approx({"health/sign": 0.5, "health/accuracy": 0.625, "health/margin": 0.725})
     assert separation(real, fake, 0.5)["health/sign"].item() == 0.0
     assert "health/sign" not in separation(real, fake, None)
 
@@ -65,7 +72,7 @@ def test_the_loss_of_a_d_that_can_tell_nothing(loss: str) -> None:
 
 def test_diversity_against_loops() -> None:
     real, fake = pictures(6), 0.5 * pictures(6, seed=1)
-    values = Diversity(real).of(fake)
+    values = Diversity(real, MANY).of(fake)
 
     def spread(images: Tensor) -> float:
         return float(np.mean([((a - b) ** 2).mean() ** 0.5 for a, b in itertools.combinations(images.numpy(), 2)]))
@@ -77,14 +84,14 @@ def test_diversity_against_loops() -> None:
 def test_of_the_data_itself() -> None:
     real = pictures(32)
     expected = {"diversity": 1, "structure": 1, "duplicates": 0, "saturated": 0, "constant": 0}
-    assert Diversity(real).of(real.clone()) == pytest.approx(
-        {f"health/{name}": value for name, value in expected.items()}
+    assert Diversity(real, MANY).of(real.clone()) == pytest.approx(
+        {f"health/{name}": value for name, value in expected.items()}, abs=1e-9
     )
 
 
 @pytest.mark.parametrize("modes", [1, 4])
 def test_of_a_few_images_again_and_again(modes: int) -> None:
-    values = Diversity(pictures(32)).of(pictures(modes, seed=1).repeat(32 // modes, 1, 1, 1))
+    values = Diversity(pictures(32), MANY).of(pictures(modes, seed=1).repeat(32 // modes, 1, 1, 1))
     assert values["health/duplicates"] == 1
     assert values["health/constant"] == (modes == 1)
     assert values["health/diversity"] == (pytest.approx(0, abs=1e-6) if modes == 1 else pytest.approx(0.78, abs=0.1))
@@ -92,34 +99,64 @@ def test_of_a_few_images_again_and_again(modes: int) -> None:
 
 def test_one_image_under_noise_has_little_structure() -> None:
     noise = 0.5 * torch.from_numpy(np.random.default_rng(2).standard_normal((32, 3, 32, 32)))
-    values = Diversity(pictures(32)).of(pictures(1, seed=1) + noise)
+    values = Diversity(pictures(32), MANY).of(pictures(1, seed=1) + noise)
     assert values["health/diversity"] > 0.8
     assert values["health/structure"] < 0.8
 
 
+def test_what_is_near_depends_on_what_is_usual() -> None:
+    """Far from each other in the data, but for one pair; samples come in pairs at a distance."""
+    base = pictures(32)
+    real = torch.cat([base, base[:1] + 1e-3])
+    rows = [*real]
+    usual = np.median([min(float(((a - b) ** 2).mean() ** 0.5) for b in rows if b is not a) for a in rows])
+    for factor, share in ((0.5, 1.0), (1.5, 0.0)):
+        samples = pictures(16, seed=1)
+        fake = torch.cat([samples, samples + factor * TWIN * float(usual), pictures(1, seed=2)])
+        assert Diversity(real, MANY).of(fake)["health/duplicates"] == pytest.approx(share * 32 / 33, abs=1e-4)
+    assert TWIN == 0.2
+
+
+def test_draws_with_replacement_from_few_images_are_what_they_are() -> None:
+    real = pictures(64)
+    shares = []
+    for seed in range(20):
+        chosen = torch.from_numpy(np.random.default_rng(seed).integers(0, 64, 64))
+        shares.append(Diversity(real, 64).of(real[chosen])["health/duplicates"])
+    assert abs(np.mean(shares)) < 0.1
+    assert Diversity(real, 64).of(real[:1].repeat(64, 1, 1, 1))["health/duplicates"] == 1
+
+
 def test_near_copies_in_the_data_are_no_fault_of_the_samples() -> None:
     near = pictures(4).repeat(8, 1, 1, 1) + 0.01 * pictures(32, seed=3)
-    assert Diversity(near).of(near)["health/duplicates"] == 0
+    assert Diversity(near, MANY).of(near)["health/duplicates"] == pytest.approx(0, abs=1e-9)
 
 
 def test_saturated_and_constant_values() -> None:
     real, fake = pictures(16), pictures(16, seed=1)
     fake[:, :, :16] = 1
-    values = Diversity(real).of(fake)
+    values = Diversity(real, MANY).of(fake)
     assert values["health/saturated"] == pytest.approx(0.5, abs=0.01)
     assert values["health/constant"] == 0.5
-    assert Diversity(fake).of(fake) == pytest.approx(Diversity(real).of(real), abs=1e-6)
-    assert Diversity(fake).of(fake.sign())["health/saturated"] == 1, "however many are there in the data"
+    assert Diversity(fake, MANY).of(fake) == pytest.approx(Diversity(real, MANY).of(real), abs=1e-6)
+    assert Diversity(fake, MANY).of(fake.sign())["health/saturated"] == 1, "however many are there in the data"
+
+
+def test_data_that_nothing_can_be_compared_with() -> None:
     white = torch.ones(16, 3, 32, 32)
-    assert all(np.isfinite(value) for value in Diversity(white).of(white).values())
+    values = Diversity(white, MANY).of(pictures(16))
+    assert [name for name, value in values.items() if np.isnan(value)] == [
+        f"health/{name}" for name in ("diversity", "structure", "saturated", "constant")
+    ]
 
 
 HEALTHY: dict[str, Any] = {"loss/d": 0.4, "loss/g": 2.0, "health/diversity": 0.9, "health/duplicates": 0.0,
                            "health/saturated": -0.2, "amp/skipped_d": 0, "amp/skipped_g": 0}  # fmt: skip
+JUDGE = Judge(0.69)
 BAD: dict[str, list[dict[str, Any]]] = {
     "mode collapse": [{"health/duplicates": 0.8}, {"health/diversity": 0.05}],
     "discriminator winning": [{"loss/d": 0.02}],
-    "diverged": [{"health/saturated": 0.8}],
+    "diverged": [{"health/saturated": 0.8, "health/constant": 0.7}],
 }
 
 
@@ -132,7 +169,7 @@ def test_a_verdict_takes_a_while(verdict: str, sign: dict[str, Any]) -> None:
     for every in (10, 50, 250, 2000):
         lasting = max(3, WINDOW // every)
         log = entries(*[{}] * lasting, *[sign] * lasting, *[{}] * lasting, every=every)
-        verdicts = [judge(log[: number + 1], 0.69, best=0.9) for number in range(len(log))]
+        verdicts = [JUDGE(log[: number + 1], best=0.9) for number in range(len(log))]
         alarms = [number for number, word in enumerate(verdicts) if word != "healthy" and word != "starting"]
         assert {verdicts[number] for number in alarms} == {verdict}
         assert alarms == list(range(alarms[0], alarms[-1] + 1))
@@ -140,30 +177,40 @@ def test_a_verdict_takes_a_while(verdict: str, sign: dict[str, Any]) -> None:
         assert alarms[0] < 2 * lasting
         assert verdicts[-1] == "healthy"
     flicker = entries(*[sign if number % 3 == 0 else {} for number in range(60)])
-    assert {judge(flicker[: number + 1], 0.69) for number in range(60)} == {"starting", "healthy"}
+    assert {JUDGE(flicker[: number + 1]) for number in range(60)} == {"starting", "healthy"}
 
 
 def test_twins_at_the_beginning_are_no_collapse_but_later_they_are() -> None:
     grey = entries(*[{"health/duplicates": 0.9, "health/diversity": 0.2}] * 30)
-    assert judge(grey, 0.69, best=0.34) == "healthy"
-    assert judge(grey, 0.69, best=0.8) == "mode collapse"
+    assert JUDGE(grey, best=0.34) == "healthy"
+    assert JUDGE(grey, best=0.8) == "mode collapse"
 
 
 def test_updates_that_are_skipped_again_and_again() -> None:
-    log = entries(*[{"amp/skipped_g": 10 * number} for number in range(12)])
-    assert judge(log, 0.69) == "diverged"
-    few = entries(*[{"amp/skipped_d": number} for number in range(12)])
-    assert judge(few, 0.69) == "healthy"
+    for every, player, n_critic, verdict in ((6, "g", 1, "diverged"), (4, "d", 1, "healthy"), (6, "g", 5, "diverged"),
+                                             (20, "d", 5, "healthy"), (30, "d", 5, "diverged")):  # fmt: skip
+        log = entries(*[{f"amp/skipped_{player}": every * number} for number in range(12)])
+        assert Judge(0.69, n_critic)(log) == verdict
+
+
+def test_a_run_that_branches_off_has_to_show_itself_first() -> None:
+    log = [{"iteration": 600 + 5 * number, **HEALTHY, "loss/d": 0.0} for number in range(1, 110)]
+    verdicts = [JUDGE(log[:number]) for number in range(1, len(log) + 1)]
+    assert verdicts.index("discriminator winning") == 99
+    assert set(verdicts[:99]) == {"starting"}
+
+
+def test_what_a_run_has_reached_is_not_what_it_began_with() -> None:
+    assert reached({"iteration": WINDOW, "health/diversity": 0.9}) == 0
+    assert reached({"iteration": WINDOW + 1, "health/diversity": 0.9}) == 0.9
+    assert reached({"iteration": WINDOW + 1, "health/diversity": None}) == 0
 
 
 def test_what_a_log_may_lack() -> None:
-    assert judge([], 0.69) == "starting"
-    assert judge([{"iteration": 50 * number} for number in range(1, 30)], 0.69) == "healthy"
-    assert (
-        judge([{"iteration": 50 * number, "loss/d": None, "verdict": "x"} for number in range(1, 30)], 0.69)
-        == "healthy"
-    )
-    assert judge(entries(*[{"loss/d": -3.0}] * 30), 0) == "healthy", "a critic's loss has no such scale"
+    assert JUDGE([]) == "starting"
+    assert JUDGE([{"iteration": 50 * number} for number in range(1, 30)]) == "healthy"
+    assert JUDGE([{"iteration": 50 * number, "loss/d": None, "verdict": "x"} for number in range(1, 30)]) == "healthy"
+    assert Judge(0)(entries(*[{"loss/d": -3.0}] * 30)) == "healthy", "a critic's loss has no such scale"
 
 
 def test_a_verdict_needs_the_newest_entries_alone() -> None:
@@ -171,7 +218,7 @@ def test_a_verdict_needs_the_newest_entries_alone() -> None:
     kept: list[dict[str, Any]] = []
     for number in range(len(log)):
         kept = list(recent([*kept, log[number]]))
-        assert judge(kept, 0.69) == judge(log[: number + 1], 0.69)
+        assert JUDGE(kept) == JUDGE(log[: number + 1])
     assert len(kept) < 80
 
 
@@ -212,3 +259,30 @@ def test_real_runs(case: str, config: Config, little_pictures: Path, monkeypatch
     for name, verdict in VERDICTS.items():
         assert (f"Warning: {name}" in said) == (name == expected)
         assert (verdict.advice in said) == (name == expected)
+
+
+def test_a_run_that_diverges_is_called_so(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With gradients that are not finite from the start: the run ends before anything else is logged."""
+    alerts: list[tuple[str, str]] = []
+    monkeypatch.setattr(Tracker, "alert", lambda tracker, title, text, level: alerts.append((title, level)))
+    rate = replace(config.optim_g, lr=1e30, method="adam")
+    with pytest.raises(RunError, match="not been finite"):
+        train(replace(config, dtype="float32", iterations=100, log_every=50, max_skipped=5, optim_g=rate))
+    assert config.out is not None
+    (entry,) = log_of(config.out)
+    assert entry["verdict"] == "diverged"
+    assert entry["amp/skipped_d"] + entry["amp/skipped_g"] >= 5
+    assert alerts == [("diverged", "warn"), (f"failed at iteration {entry['iteration']}", "error")]
+
+
+def test_an_alarm_is_not_repeated_at_once(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    alerts: list[tuple[str, str]] = []
+    monkeypatch.setattr(Tracker, "alert", lambda tracker, title, text, level: alerts.append((title, text)))
+    verdicts = iter(["healthy", "mode collapse", "mode collapse", "healthy", "mode collapse", "diverged", "healthy",
+                     "mode collapse"])  # fmt: skip
+    monkeypatch.setattr(Judge, "__call__", lambda judge, entries, best: next(verdicts))
+    recorder = Recorder(config, Accelerator(cpu=True), RunFolder(tmp_path), 20, 0, 10000, JUDGE)
+    for number in range(1, 9):
+        recorder.enter({"iteration": 500 * number}, None)
+    told = [(title, text.partition(":")[0].rpartition(" ")[2]) for title, text in alerts]
+    assert told == [("mode collapse", "1000"), ("diverged", "3000"), ("mode collapse", "4000")]

@@ -25,6 +25,19 @@ def drawing_by(code: str) -> Redraw:
     return drawing
 
 
+def end(drawing: Redraw) -> None:
+    drawing.conclude()
+    drawing.wait()
+
+
+def test_another_gan_where_a_run_is_started_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "gan").mkdir()
+    (tmp_path / "gan" / "__init__.py").write_text("raise SystemExit('the wrong one')")
+    words = [*Redraw(Path("nothing here")).command]
+    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert "there is no run folder nothing here" in result.stderr
+
+
 def test_a_run_leaves_its_pictures(images: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train("--data", images, "--out", run, "--iterations", 4, "--log-every", 1, "--sample-every", 2,
@@ -48,23 +61,25 @@ def test_it_rests_in_proportion_to_what_it_took() -> None:
     assert drawing.rested_at - time.monotonic() > 0.1 / SHARE / available_cores()
     drawing.start()
     assert drawing.process is None
-    drawing.finish()
+    end(drawing)
     assert drawing.process is None
 
 
 def test_one_that_fails_is_told_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
     drawing = drawing_by("raise SystemExit(3)")
-    drawing.finish()
+    end(drawing)
     assert "gan report 'a run' says why" in capsys.readouterr().out
+    end(drawing_by("raise SystemExit(3)"))
+    assert capsys.readouterr().out.count("says why") == 1
     drawing.command = ["/no/such/program"]
-    drawing.finish()
+    end(drawing)
 
 
 def test_one_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redraw, "PATIENCE_S", 0.3)
     drawing = drawing_by("import time; time.sleep(60)")
     began = time.monotonic()
-    drawing.finish()
+    end(drawing)
     assert time.monotonic() - began < 5
     drawing.start()
     assert drawing.process is None, "nothing more after the end"

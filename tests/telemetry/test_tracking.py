@@ -55,7 +55,13 @@ def start(run: Path, images: Path, *words: object, cwd: Path | None = None) -> T
     """A run of the script, without a login, and with secrets that are none of its business."""
     everything = [*TINY, "--data", images, "--out", run, *EVERY, *words]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    secrets = {"WANDB_API_KEY": SECRET, "MY_TOKEN": SECRET, "HOME": str(run.parent)}
+    secrets = {
+        "WANDB_API_KEY": SECRET,
+        "MY_TOKEN": SECRET,
+        "SLURM_JWT": SECRET,
+        "SLURM_JOB_ID": "7",
+        "HOME": str(run.parent),
+    }
     result = run_script(*everything, env=environment | secrets, cwd=cwd)
     assert result.returncode == 0, result.stdout + result.stderr
     assert not {"stopped", "lacks"} & {*result.stdout.split()}
@@ -166,7 +172,9 @@ def test_wandb_is_told_what_runs_and_where(offline: Tracked, records: list[list[
         assert not [name for name in settings if "track" in name or "cache" in name]
 
 
-def test_no_secret_reaches_the_run_folder(offline: Tracked) -> None:
+def test_no_secret_reaches_wandb_or_the_run_folder(offline: Tracked, records: list[list[dict[str, Any]]]) -> None:
+    assert SECRET not in json.dumps(records)
+    assert '"slurm_job_id": "7"' in json.dumps(records)
     files = [path for path in offline.run.rglob("*") if path.is_file()]
     assert len(files) > 30
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
