@@ -286,3 +286,5 @@ def test_an_alarm_is_not_repeated_at_once(tmp_path: Path, config: Config, monkey
         recorder.enter({"iteration": 500 * number}, None)
     told = [(title, text.partition(":")[0].rpartition(" ")[2]) for title, text in alerts]
     assert told == [("mode collapse", "1000"), ("diverged", "3000"), ("mode collapse", "4000")]
+    recorder.close("preempted", 4001, "Stopped by SIGTERM.")
+    assert alerts[3:] == [("preempted at iteration 4001", "Stopped by SIGTERM.")]
