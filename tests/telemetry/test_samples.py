@@ -66,3 +66,41 @@ def test_memory_is_that_of_the_process() -> None:
     held = np.ones(2**24)
     after = resources(CPU)["perf/memory_mib"]
     assert after - before == pytest.approx(held.nbytes / 2**20, rel=0.2)
+
+
+def test_what_is_asked_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that is played here: events on a stream 7 ms apart, one wait for all of them."""
+    calls: list[str] = []
+
+    class Event:
+        count = 0
+
+        def __init__(self, enable_timing: bool):
+            assert enable_timing
+
+        def record(self) -> None:
+            Event.count += 1
+            self.place = Event.count
+
+        def elapsed_time(self, end: "Event") -> float:
+            assert calls == ["synchronize"], "they are read when the device has passed them"
+            return 7.0 * (end.place - self.place)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: calls.append("synchronize"))
+    watch = Stopwatch(torch.device("cuda"))
+    watch.start()
+    for phase in ("data", "d", "d"):
+        watch.lap(phase)
+    assert calls == []
+    assert watch.read() == {"perf/data_ms": 7.0, "perf/d_ms": 14.0}
+
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: 91)
+    assert resources(torch.device("cuda")) == {"perf/memory_mib": 3, "perf/gpu_percent": 91}
+
+    def without_the_package(device: torch.device) -> int:
+        raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+
+    monkeypatch.setattr(torch.cuda, "utilization", without_the_package)
+    assert resources(torch.device("cuda")) == {"perf/memory_mib": 3}
