@@ -187,7 +187,9 @@ def test_many_skipped_updates_in_a_row_end_the_run_with_a_diagnosis(config: Conf
     assert "Precision float32, learning rate 0.001" in str(fault.value)
     assert "--optim-g.lr" in str(fault.value)
     lines = [json.loads(line) for line in trainer.folder.log.read_text().splitlines()]
-    assert [line["amp/skipped_g"] for line in lines] == [1, 2]  # and not a third, which would have been the last word
+    assert [(line["amp/skipped_g"], line["verdict"]) for line in lines] == [
+        (1, "starting"), (2, "starting"), (3, "diverged"),
+    ]  # fmt: skip
 
 
 def test_a_state_that_is_not_finite_never_becomes_a_checkpoint(config: Config) -> None:

@@ -1,6 +1,5 @@
 """Each recipe builds the networks its source describes: layers and parameter counts computed by hand."""
 
-import json
 import math
 import os
 from itertools import pairwise
@@ -12,7 +11,7 @@ from torch import nn
 
 from gan.config import RECIPES, Config, flags, read_recipe
 from gan.networks import NETWORKS
-from tests.conftest import QUIET, checkpoint_of, run_script
+from tests.conftest import QUIET, checkpoint_of, log_of, run_script
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 WIDE = (12_658_432, 11_036_416)
@@ -171,6 +170,7 @@ def test_recipes_on_real_images(name: str, tmp_path: Path) -> None:
     words = ("--recipe", name, "--data", Path(folder) / "noto_emoji_core_64.zip", "--out", tmp_path)
     result = run_script(*words, "--batch-size", 8, "--iterations", 3, "--log-every", 1, *QUIET)
     assert result.returncode == 0, result.stderr
-    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    log = log_of(tmp_path)
     assert len(log) == 3
+    assert {entry.pop("verdict") for entry in log} == {"starting"}
     assert all(math.isfinite(value) for entry in log for value in entry.values())
