@@ -52,6 +52,18 @@ def test_a_scale_that_is_a_power_of_two_changes_no_bit(accumulation: int, penalt
     assert scaled.amp() == {"amp/scale_d": SCALE, "amp/skipped_d": 0, "amp/scale_g": SCALE, "amp/skipped_g": 0}
 
 
+def test_the_norm_of_a_gradient_is_that_of_the_loss_itself(config: Config) -> None:
+    """Seen in Adam's first mean, which is (1 − β1) times the gradient; with a scaler as without."""
+    for name, precision in (("plain", "no"), ("scaled", "fp16")):
+        trainer = build(config, name, precision)
+        statistics = trainer.iterate(0)
+        for letter, player in (("d", trainer.player_d), ("g", trainer.player_g)):
+            beta1 = player.optimizer.param_groups[0]["betas"][0]
+            means = [state["exp_avg"] for state in player.optimizer.state.values()]
+            expected = sum(float(mean.square().sum()) for mean in means) ** 0.5 / (1 - beta1)
+            assert float(statistics[f"grad_norm/{letter}"]) == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("loser", ["d", "g"])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_an_overflow_skips_that_player_alone(loser: str, accumulation: int, config: Config) -> None:

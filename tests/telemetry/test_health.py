@@ -60,6 +60,21 @@ class SameAnswer(Discriminator):
         return torch.full((len(images[0]), 1), self.answer)
 
 
+def test_separation_in_d_s_own_step() -> None:
+    class Brightness(SameAnswer):
+        def forward(self, images: list[Tensor], u: Tensor | None = None) -> Tensor:
+            return images[0].mean((1, 2, 3))[:, None]
+
+    real, fake = torch.full((2, 3, 4, 4), 0.75), torch.full((2, 3, 4, 4), -0.25)
+    for loss, sign in (("non-saturating", 1.0), ("least-squares", 1.0), ("wasserstein", None)):
+        step = CriticStep(Brightness(0), ObjectiveConfig(loss=loss))
+        statistics = step([real], [fake], torch.zeros(2, 0))[1]
+        assert statistics["health/margin"].item() == 1
+        assert statistics["health/accuracy"].item() == 1
+        assert (statistics["health/sign"].item() if sign else None) == sign
+        assert ("health/sign" in statistics) == (sign is not None)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_loss_of_a_d_that_can_tell_nothing(loss: str) -> None:
     """Is that of the best answer it can give to every image alike."""
@@ -279,10 +294,10 @@ def test_an_alarm_is_not_repeated_at_once(tmp_path: Path, config: Config, monkey
     alerts: list[tuple[str, str]] = []
     monkeypatch.setattr(Tracker, "alert", lambda tracker, title, text, level: alerts.append((title, text)))
     verdicts = iter(["healthy", "mode collapse", "mode collapse", "healthy", "mode collapse", "diverged", "healthy",
-                     "mode collapse"])  # fmt: skip
+                     *["mode collapse"] * 9])  # fmt: skip
     monkeypatch.setattr(Judge, "__call__", lambda judge, entries, best: next(verdicts))
     recorder = Recorder(config, Accelerator(cpu=True), RunFolder(tmp_path), 20, 0, 10000, JUDGE)
-    for number in range(1, 9):
+    for number in range(1, 17):
         recorder.enter({"iteration": 500 * number}, None)
     told = [(title, text.partition(":")[0].rpartition(" ")[2]) for title, text in alerts]
     assert told == [("mode collapse", "1000"), ("diverged", "3000"), ("mode collapse", "4000")]
