@@ -71,11 +71,11 @@ class Recorder:
         """Read the means and write an entry with them and `more`. `iteration` counts finished ones; `verdict` where
         there is no need to judge. A collective."""
         means = self.means.read(self.accelerator)
+        done, self.last_iteration = iteration - self.last_iteration, iteration
         if not self.writes:
             return
         now, images = time.perf_counter(), iteration * images_per_iteration(self.config)
-        done, seconds = iteration - self.last_iteration, now - self.last_time
-        self.last_time, self.last_iteration = now, iteration
+        seconds, self.last_time = now - self.last_time, now
         entry = {
             "iteration": iteration,
             "images": images,
