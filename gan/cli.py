@@ -22,6 +22,7 @@ COMMANDS = {
     "plot": ("gan.telemetry.compare", "write_comparison"),
     "sample": ("gan.sample", "write_samples"),
     "evaluate": ("gan.evaluate", "write_evaluation"),
+    "export": ("gan.export", "write_exported"),
     "pack": ("gan.data.pack", "write_pack"),
 }
 """The commands of `gan`: name → module and function."""
@@ -97,8 +98,8 @@ def understood(words: list[str]) -> Callable[[], None]:
             {name: postponed(act) for name, act in acts.items()},
             prog="gan",
             description="Around a run: list runs, draw their curves, pack images, draw new ones, measure how good "
-            "they are; gan where FLAGS… names the run folder of train.py FLAGS…. Training itself: accelerate "
-            "launch train.py",
+            "they are, hand the generator on; gan where FLAGS… names the run folder of train.py FLAGS…. Training "
+            "itself: accelerate launch train.py",
             args=words,
             config=(tyro.conf.FlagConversionOff,),
         )

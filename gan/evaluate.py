@@ -1,8 +1,7 @@
 """How near the images of a generator are to real ones: on the command line, or from (real images, G) in a program."""
 
-import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,21 +11,29 @@ import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
-from PIL import ImageColor
 from torch import nn
 
 from gan.checkpoint import Checkpoint, from_message, to_message
-from gan.config import WEIGHTS, Config, one_of, some_of
+from gan.config import STATISTICS, WEIGHTS, Config, one_of, some_of
 from gan.data.pack import Pack, open_pack
 from gan.data.sources import reason
 from gan.errors import UsageError
+from gan.latents import numbered
 from gan.metrics import EMBEDDINGS, METRICS
-from gan.metrics.comparison import Comparison, Shards, Values
+from gan.metrics.comparison import Comparison, Shards, Values, all_cores, background, to_rgb
 from gan.processes import check_agreement, from_main, one_first, start_processes
 from gan.randomness import generator
-from gan.sample import draw_images, load_generator, locate, read_checkpoint, read_run
 from gan.telemetry.console import say
-from gan.telemetry.grids import to_uint8
+from gan.trained import (
+    TrainedGenerator,
+    draw,
+    load_generator,
+    locate,
+    read_checkpoint,
+    read_run,
+    with_images,
+    with_standing_statistics,
+)
 from gan.watchdog import Watchdog
 
 RESULTS = "evaluation.json"
@@ -55,7 +62,7 @@ class Evaluator:
             for name in sorted(wanted)
         }
         self.chosen = np.sort(generator(seed, "metrics/real").permutation(len(pack.images))[: self.count])
-        self.background = ImageColor.getrgb(config.data_options.background)[:3]
+        self.background = background(config)
         self.known: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
@@ -64,10 +71,10 @@ class Evaluator:
 
         G takes z (N, z_dim) of the run's dtype and gives images in [−1, 1]; it is moved to this process' device.
         """
-        G.to(self.accelerator.device).eval()
+        generator = TrainedGenerator(self.config, G.to(self.accelerator.device).eval())
         shards = Shards(self.accelerator, self.count, self.config.resolution)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            pixels = shards.map(lambda rows: torch.from_numpy(self.draw(G, rows)), "Generating").numpy()
+            pixels = shards.map(lambda rows: torch.from_numpy(self.draw(generator, rows)), "Generating").numpy()
 
             def fake(rows: range) -> np.ndarray:
                 if not shards.rows:  # more processes than blocks: this one has nothing to do, but the shape to know
@@ -79,9 +86,9 @@ class Evaluator:
             )
             return {name: METRICS[name].compute(comparison) for name in self.metrics}
 
-    def draw(self, G: nn.Module, rows: range) -> np.ndarray:
-        """Images number `rows` of the seed, those of gan sample, as they would be saved: uint8 (n, H, W, 3)."""
-        return to_rgb(to_uint8(draw_images(G, self.config, self.seed, rows)), self.background)
+    def draw(self, G: TrainedGenerator, rows: range) -> np.ndarray:
+        """Images number `rows` of the seed, those of gan sample, as they are saved: uint8 (n, H, W, 3)."""
+        return to_rgb(np.concatenate(list(draw(G, numbered(self.seed, rows, G.z_dim)))), self.background)
 
     def real(self, rows: range) -> np.ndarray:
         return to_rgb(self.pack.images[self.chosen[rows.start : rows.stop]], self.background)
@@ -109,15 +116,6 @@ class Evaluator:
         }[self.config.channels]
 
 
-def to_rgb(pixels: np.ndarray, background: tuple[int, ...]) -> np.ndarray:
-    """uint8 (N, H, W, 1 | 3 | 4) → (N, H, W, 3): grey three times, or colour over the background by its alpha."""
-    if pixels.shape[-1] < 4:
-        return np.broadcast_to(pixels, (*pixels.shape[:-1], 3)).copy()
-    colour, alpha = pixels[..., :3].astype(np.uint32), pixels[..., 3:].astype(np.uint32)
-    mixed = colour * alpha + np.array(background, np.uint32) * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
-
-
 @dataclass(frozen=True)
 class Request:
     """What is to be measured, of whichever checkpoint."""
@@ -126,6 +124,7 @@ class Request:
     count: int
     seed: int
     weights: str
+    statistics: str
     inception_weights: Path | None
 
 
@@ -136,6 +135,7 @@ def write_evaluation(
     count: int = COUNT,
     seed: int = 0,
     weights: Annotated[str, one_of(WEIGHTS)] = "ema",
+    statistics: Annotated[str, one_of(STATISTICS)] = "running",
     inception_weights: Path | None = None,
     cache: Annotated[Path | None, tyro.conf.arg(name="data-options.cache")] = None,
 ) -> None:
@@ -148,10 +148,11 @@ def write_evaluation(
         count: How many real and how many generated images; no more than there are real ones.
         seed: Of the generated images, which are those of gan sample, and of all that is drawn.
         weights: The average of G's weights, or the raw ones.
+        statistics: BatchNorm's: those of training's last batches, or standing ones, estimated for these weights.
         inception_weights: File of Inception's weights, for machines without internet.
         cache: Where the packed images are kept; by default where the run keeps them.
     """
-    request = Request(metrics, count, seed, weights, inception_weights)
+    request = Request(metrics, count, seed, weights, statistics, inception_weights)
     check_request(request)
     targets: dict[Path, list[Path | None]] = {}
     for path in runs:
@@ -185,12 +186,6 @@ def check_request(request: Request) -> None:
         raise UsageError(f"--inception-weights is for {wanting}; ask for one of them with --metrics.")
 
 
-def with_images(config: Config, data: str | None, cache: Path | None) -> Config:
-    """The run's settings, with the images to compare it with."""
-    options = config.data_options if cache is None else dataclasses.replace(config.data_options, cache=cache)
-    return dataclasses.replace(config, data=data or config.data, data_options=options)
-
-
 def evaluate_run(run: Path, config: Config, paths: list[Path | None], request: Request, accelerator: Accelerator,
                  earlier: list[Entry]) -> list[Entry]:  # fmt: skip
     """Measure some checkpoints of a run, and write each down as it is done. A collective."""
@@ -200,17 +195,25 @@ def evaluate_run(run: Path, config: Config, paths: list[Path | None], request: R
                           request.inception_weights)  # fmt: skip
     fresh: list[Entry] = []
     for path in paths:
-        found = from_main(accelerator, partial(read_checkpoint, run, path), to_message, from_message)
+        read: Callable[[], Checkpoint | None] = partial(read_generator, run, path, config, request)
+        with all_cores(accelerator):
+            found = from_main(accelerator, read, to_message, from_message)
         assert found is not None
         values = evaluator(load_generator(config, found, request.weights))
         if accelerator.is_main_process:
-            fresh += describe(run, found, values, evaluator, request.weights)
+            fresh += describe(run, found, values, evaluator, request)
             write_entries(run, merged(earlier, fresh))
     return fresh
 
 
+def read_generator(run: Path, path: Path | None, config: Config, request: Request) -> Checkpoint:
+    """A checkpoint, its statistics estimated where that is asked for. Raises UsageError or RunError."""
+    found = read_checkpoint(run, path)
+    return with_standing_statistics(config, found, request.weights) if request.statistics == "standing" else found
+
+
 def describe(
-    run: Path, found: Checkpoint, values: dict[str, Values], evaluator: Evaluator, weights: str
+    run: Path, found: Checkpoint, values: dict[str, Values], evaluator: Evaluator, request: Request
 ) -> list[Entry]:
     """An entry for each metric: of what, which values, and by what protocol."""
     own = found.state["trajectory"].get("images") == evaluator.pack.content
@@ -223,7 +226,12 @@ def describe(
             "metric": name,
             "better": METRICS[name].better,
             "values": numbers,
-            "protocol": {"weights": weights, "split": split, **evaluator.protocol(name)},
+            "protocol": {
+                "weights": request.weights,
+                "statistics": request.statistics,
+                "split": split,
+                **evaluator.protocol(name),
+            },
         }
         for name, numbers in values.items()
     ]

@@ -1,142 +1,118 @@
-"""A trained generator as a folder to hand on: weights, settings, samples and a model card.
+"""A trained generator as a folder to hand on, laid out as the Hugging Face hub has it.
 
-    FOLDER/model.safetensors   the averaged G of one checkpoint
-           config.yaml         the settings of its run, which say how to build G
-           samples.png         the first images of gan sample
-           README.md           the model card
-
-The card says what the run folder says, and nothing else.
+FOLDER/model.safetensors   the weights of G, by the names they have in a checkpoint
+       config.json         how G is built and its training images were made square
+       samples.png         the first images of gan sample, not picked
+       README.md           the model card
+       model.onnx          the same G for onnxruntime and others, where asked for: z → images
+       model.pt2           the same G for torch.export.load, where asked for
 """
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import yaml
+import numpy as np
+import tyro
 
 from gan import checkpoint
+from gan.card import card
 from gan.checkpoint import Checkpoint
-from gan.config import Config, images_per_iteration
-from gan.evaluate import read_entries
-from gan.run_folder import facts_of
-from gan.sample import draw_images, load_generator, read_run
-from gan.telemetry.grids import grid, to_uint8, write_picture
+from gan.config import STATISTICS, WEIGHTS, Config, one_of, some_of
+from gan.data.sources import reason
+from gan.errors import RunError, UsageError
+from gan.formats import FORMATS, add_format
+from gan.latents import numbered
+from gan.telemetry.console import say
+from gan.telemetry.grids import grid, write_picture
+from gan.trained import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    TrainedGenerator,
+    draw,
+    group_of,
+    load_generator,
+    locate,
+    read_checkpoint,
+    read_run,
+    to_json,
+    with_standing_statistics,
+)
 
 SAMPLES = 64
-CHANNELS = {1: "grey", 3: "RGB", 4: "RGB with alpha"}
-LOADING = """\
-import safetensors.torch
-import torch
-
-from gan.config import read_recipe
-from gan.networks import NETWORKS
-
-config = read_recipe("config.yaml")
-dtype = getattr(torch, config.dtype)
-G = NETWORKS[config.model.network](config)[0].to(dtype).eval()
-G.load_state_dict(safetensors.torch.load_file("model.safetensors"))
-with torch.no_grad():
-    images = G(torch.randn(8, config.model.z_dim, dtype=dtype))[0]  # in [−1, 1]
-"""
-NEWEST = "\n\nProcesses, devices, versions and commit are those of the run's newest start."
-LIMITS = """\
-- Nobody has checked whether it repeats images of its training set.
-- What its training images lack or have too much of, its own images do too.
-- It draws at the resolution above and no other, and without being told what to draw.
-- The images in samples.png are the first of a seed, not picked.
-- The licence of the weights is not stated here; it may depend on that of the training images.
-"""
 
 
-def write_export(run: Path, path: Path, folder: Path) -> None:
-    """Make `folder` from the checkpoint `path` of a run. Raises UsageError, RunError and OSError."""
-    config, found = read_run(run), checkpoint.load(path)
+def write_exported(
+    run: tyro.conf.Positional[Path],
+    folder: tyro.conf.Positional[Path],
+    formats: Annotated[tuple[str, ...], some_of(FORMATS)] = (),
+    weights: Annotated[str, one_of(WEIGHTS)] = "ema",
+    statistics: Annotated[str, one_of(STATISTICS)] = "running",
+    push: str | None = None,
+) -> None:
+    """Write a generator into a folder of its own: weights, settings, samples and a model card.
+
+    Args:
+        run: Run folder (its newest checkpoint) or checkpoint (RUN/checkpoints/iteration-…).
+        folder: Where to; it must not be there yet.
+        formats: Besides safetensors, each checked to give the same images: onnx, torch-export.
+        weights: The average of G's weights, or the raw ones.
+        statistics: BatchNorm's: those of training's last batches, or standing ones, estimated for these weights.
+        push: Upload the folder to this place (USER/NAME) on the Hugging Face hub too; a new one is private.
+    """
+    place, which = locate(run)
+    config = read_run(place)
+    found = read_checkpoint(place, which)
+    if folder.exists():
+        raise UsageError(f"{folder} is there already; choose another folder, or remove it.")
+    if push:
+        check_login()
+    if statistics == "standing":
+        found = with_standing_statistics(config, found, weights)
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_export(place, config, found, unfinished, weights, statistics)
+        for name in formats:
+            add_format(name, TrainedGenerator(config, load_generator(config, found, weights)), unfinished)
+        unfinished.rename(folder)
+    except OSError as error:
+        raise UsageError(f"cannot write {folder}: {reason(error)}; choose another place.") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    say(f"{found.path} in {folder}")
+    if push:
+        say(f"It is at {upload(folder, push)}")
+
+
+def write_export(run: Path, config: Config, found: Checkpoint, folder: Path, weights: str = "ema",
+                 statistics: str = "running") -> None:  # fmt: skip
+    """Make `folder` from a checkpoint of a run. `statistics`: which the checkpoint has. Raises UsageError, OSError."""
     folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(checkpoint.to_bytes(found.tensors["generator_ema"]))
-    shutil.copyfile(run / "config.yaml", folder / "config.yaml")
-    images = draw_images(load_generator(config, found), config, 0, range(SAMPLES))
-    write_picture(grid(to_uint8(images)), folder / "samples.png")
-    name = run.resolve().name
-    (folder / "README.md").write_text(card(name, config, found, facts_of(run), scores(run, found)), "utf-8")
+    (folder / WEIGHTS_FILE).write_bytes(checkpoint.to_bytes(found.tensors[group_of(weights)]))
+    (folder / CONFIG_FILE).write_text(to_json(config), "utf-8")
+    G = TrainedGenerator(config, load_generator(config, found, weights))
+    images = np.concatenate(list(draw(G, numbered(0, range(SAMPLES), G.z_dim))))
+    write_picture(grid(images), folder / "samples.png")
+    (folder / "README.md").write_text(card(run, config, found, weights, statistics), "utf-8")
 
 
-def card(name: str, config: Config, found: Checkpoint, facts: dict[str, Any], measured: list[str]) -> str:
-    """The model card of the averaged G of a checkpoint. `facts`: what the run's environment.json says."""
-    header = {
-        "license": "unknown",
-        "library_name": "gan-trainer",
-        "pipeline_tag": "unconditional-image-generation",
-        "tags": ["gan", config.model.network, Path(config.recipe).stem],
-    }
-    sections = {
-        "Trained on": bullets(training_images(config, found, facts)),
-        "Training": bullets(training(config, found, facts)) + NEWEST,
-        "Evaluation": "\n".join(measured) or "None of this checkpoint.",
-        "Loading it": f"With gan-trainer installed, in this folder:\n\n```python\n{LOADING}```",
-        "Limits": LIMITS.rstrip(),
-    }
-    side = config.resolution
-    what = (f"A GAN's generator ({config.model.network}): {config.model.z_dim} standard normal numbers in, an image of "
-            f"{side}×{side} pixels out ({CHANNELS[config.channels]}), in [−1, 1]. The weights are "
-            f"{average(config)}.")  # fmt: skip
-    text = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections.items())
-    return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n# {name}\n\n{what}\n\n![](samples.png)\n\n{text}\n"
+def check_login() -> None:
+    """Raises UsageError."""
+    import huggingface_hub  # here alone: few push
+
+    if huggingface_hub.get_token() is None:
+        raise UsageError("--push needs a login on the Hugging Face hub: hf auth login, or HF_TOKEN.")
 
 
-def average(config: Config) -> str:
-    decay = config.ema.decay
-    return f"an exponential moving average over training (decay {decay})" if decay else "those of the last iteration"
+def upload(folder: Path, name: str) -> str:
+    """Put the folder's files into a model of the hub, made private if it is new; its address. Raises RunError."""
+    import huggingface_hub
 
-
-def training_images(config: Config, found: Checkpoint, facts: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "data": Path(config.data).name,
-        "images": facts.get("images"),
-        "resolution": f"{config.resolution}×{config.resolution}",
-        "channels": f"{config.channels} ({CHANNELS[config.channels]})",
-        "SHA-256 of the pixels": found.state["trajectory"].get("images"),
-    }
-
-
-def training(config: Config, found: Checkpoint, facts: dict[str, Any]) -> dict[str, Any]:
-    """How the weights came about."""
-    iteration, objective = found.state["iteration"], config.objective
-    shown, images = iteration * images_per_iteration(config), facts.get("images")
-    penalty = "none" if objective.penalty == "none" else f"{objective.penalty}, weight {objective.penalty_weight:g}"
-    packages = ("gan-trainer", "python", "torch", "torchvision", "accelerate", "numpy")
-    epochs = f", {shown / images:.4g} epochs" if images else ""
-    devices = ", ".join(facts.get("gpus") or []) or facts.get("device")
-    return {
-        "recipe": Path(config.recipe).stem,
-        "length": f"{iteration} iterations, {shown / 1000:g} kimg{epochs}",
-        "batch size": f"{config.batch_size}, over all processes",
-        "loss": objective.loss,
-        "penalty": penalty,
-        "updates of D for one of G": objective.n_critic,
-        **{f"optimizer of {letter}": f"{options.method}, learning rate {options.lr:g}"
-           for letter, options in (("G", config.optim_g), ("D", config.optim_d))},
-        "seed": config.seed,
-        "processes": facts.get("processes"),
-        "devices": devices,
-        "mixed precision": facts.get("precision"),
-        "versions": ", ".join(f"{package} {facts[package]}" for package in packages if package in facts),
-        "commit": facts.get("commit"),
-    }  # fmt: skip
-
-
-def scores(run: Path, found: Checkpoint) -> list[str]:
-    """A line for each time that the averaged G of this checkpoint was measured, by `gan evaluate` or in training."""
-    lines = []
-    for entry in read_entries(run):
-        protocol = entry["protocol"]
-        if entry["checkpoint"] == found.path.name and protocol["weights"] == "ema":
-            values = ", ".join(f"{name} {value:.4g}" for name, value in entry["values"].items())
-            lines.append(f"- {entry['metric']} ({entry['better']} is better): {values}; {protocol['real']} real images "
-                         f"({protocol['split']}), {protocol['fake']} generated")  # fmt: skip
-    if score := found.state.get("score"):
-        lines.append(f"- during training, {score['metric']} ({score['better']} is better): {score['value']:.4g}")
-    return lines
-
-
-def bullets(facts: dict[str, Any]) -> str:
-    return "\n".join(f"- {name}: {value}" for name, value in facts.items() if value is not None)
+    api = huggingface_hub.HfApi()
+    try:
+        made = api.create_repo(name, private=True, exist_ok=True)
+        api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message="Upload a generator")
+        return str(made)
+    except Exception as error:  # of whichever HTTP library this version of the hub's uses
+        raise RunError(f"{folder} is written, but cannot be pushed to {name}: {' '.join(str(error).split())}") from None

@@ -10,10 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
-from gan.checkpoint import Checkpoint, load
-from gan.config import Config, DataOptions, EmaConfig, ModelConfig, OptimizerConfig, TrackConfig
+from gan.checkpoint import Checkpoint, load, save
+from gan.cli import main
+from gan.config import Config, DataOptions, EmaConfig, ModelConfig, OptimizerConfig, TrackConfig, as_yaml, trajectory
+from gan.latents import numbered
+from gan.networks import NETWORKS
+from gan.randomness import initialise
+from gan.sample import draw_all
+from gan.trained import load as load_generator
 
 ROOT = Path(__file__).parents[1]
 ITERATIONS, SEED = 6, 11  # of the runs made from `config`
@@ -114,14 +122,25 @@ def without_clock(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in entry.items() if not name.startswith("perf/")} for entry in entries]
 
 
+def drawn(path: Path, count: int, seed: int = 0, weights: str = "ema") -> np.ndarray:
+    """The first images of a seed by the generator at `path`: uint8 (count, H, W, C)."""
+    G = load_generator(path, weights)
+    return draw_all(G, numbered(seed, range(count), G.z_dim))
+
+
 def assert_same_weights(one: Checkpoint, two: Checkpoint) -> None:
     """Every tensor of two checkpoints, optimizer state and average included, bit for bit."""
     assert one.tensors.keys() == two.tensors.keys()
     for group, tensors in one.tensors.items():
-        assert tensors.keys() == two.tensors[group].keys()
         assert tensors, f"{group} is empty"
-        for name, tensor in tensors.items():
-            assert tensor.equal(two.tensors[group][name]), f"{group}: {name} differs"
+        assert_same_tensors(tensors, two.tensors[group])
+
+
+def assert_same_tensors(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
+    """Bit for bit."""
+    assert one.keys() == two.keys()
+    different = [name for name, tensor in one.items() if not tensor.equal(two[name])]
+    assert not different
 
 
 def largest_difference(one: Checkpoint, two: Checkpoint) -> float:
@@ -130,3 +149,31 @@ def largest_difference(one: Checkpoint, two: Checkpoint) -> float:
     pairs = [(value, two.tensors[group][name]) for group in groups for name, value in one.tensors[group].items()]
     assert pairs
     return max((a.double() - b.double()).abs().max().item() for a, b in pairs)
+
+
+def gan(*words: object) -> int:
+    """The `gan` command in this process; its exit status."""
+    return main([*map(str, words)])
+
+
+def untrained_run(folder: Path, **settings: Any) -> Path:
+    """A run folder with one checkpoint of small networks, as they are drawn at first, whose images differ; with
+    statistics and an average of their own."""
+    model = ModelConfig(z_dim=8, width=4)
+    config = Config(**{"data": "sprites", "resolution": 16, "iterations": 1, "model": model, **settings})
+    G, D = NETWORKS[config.model.network](config)
+    initialise(G, 0, "G", std=0.2)
+    rng = np.random.default_rng(0)
+    for name, buffer in G.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.copy_(torch.from_numpy(rng.uniform(0.1, 0.6, tuple(buffer.shape))))
+    average = {name: value * 1.1 if value.is_floating_point() else value for name, value in G.state_dict().items()}
+    tensors = {"generator": G.state_dict(), "generator_ema": average, "discriminator": D.state_dict()}
+    state = {"trajectory": {**trajectory(config), "images": "none"}}
+    save(folder / "checkpoints", 1, {name: cast(group, config.dtype) for name, group in tensors.items()}, state, None)
+    (folder / "config.yaml").write_text(as_yaml(config), "utf-8")
+    return folder
+
+
+def cast(group: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
+    return {n: value.to(getattr(torch, dtype)) if value.is_floating_point() else value for n, value in group.items()}

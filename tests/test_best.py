@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gan.sample import sample
-from tests.conftest import TINY, assert_same_weights, checkpoint_of, run_script, train, with_processes
+from tests.conftest import TINY, assert_same_weights, checkpoint_of, drawn, run_script, train, with_processes
 
 WORDS = ("--iterations", 16, "--log-every", 4, "--checkpoint.every", 4, "--checkpoint.keep", 2)
 MEASURE = ("--eval.every", 2, "--eval.count", 20)
@@ -34,10 +33,10 @@ def test_the_best_checkpoint_stays_and_training_is_the_same(metric: str, images:
     ]
 
     newest, early = (tmp_path / "run" / "checkpoints" / f"iteration-{iteration:08d}" for iteration in (16, 2))
-    samples = sample(tmp_path / "run", 3, seed=1)
-    assert samples.equal(sample(newest, 3, seed=1))
-    assert not samples.equal(sample(early, 3, seed=1))
-    assert not samples.equal(sample(newest, 3, seed=1, weights="raw"))
+    samples = drawn(tmp_path / "run", 3, seed=1)
+    assert (samples == drawn(newest, 3, seed=1)).all()
+    assert (samples != drawn(early, 3, seed=1)).any()
+    assert (samples != drawn(newest, 3, seed=1, weights="raw")).any()
 
 
 def test_on_two_processes_the_same_is_measured(images: Path, tmp_path: Path) -> None:

@@ -19,13 +19,12 @@ from gan.config import Config
 from gan.data.pack import open_pack
 from gan.data.sprites import draw_sprite
 from gan.errors import UsageError
-from gan.evaluate import DEFAULT_METRICS, Evaluator, headlines, to_rgb
-from gan.metrics.comparison import Shards
+from gan.evaluate import DEFAULT_METRICS, Evaluator, headlines
+from gan.metrics.comparison import Shards, to_rgb
 from gan.networks import NETWORKS
 from gan.run_folder import RunFolder
-from gan.sample import load_generator, read_run, sample
-from gan.telemetry.grids import to_uint8
-from tests.conftest import ROOT, train, with_processes
+from gan.trained import TrainedGenerator, load_generator, read_run
+from tests.conftest import ROOT, drawn, train, with_processes
 from tests.metrics.conftest import Processes
 
 Entries = list[dict[str, Any]]
@@ -116,11 +115,12 @@ def evaluator(config: Config, **options: Any) -> Evaluator:
 def test_generated_images_are_those_of_gan_sample(run: Path) -> None:
     """In the bits that would be saved, whichever of them are asked for."""
     config, found = read_run(run), load(run / "checkpoints" / "iteration-00000002")
-    saved = to_uint8(sample(run, 100, seed=3))
-    drawn = evaluator(config, seed=3).draw(load_generator(config, found), range(64, 100))
-    assert drawn.dtype == np.uint8
+    saved = drawn(run, 100, seed=3)
+    G = TrainedGenerator(config, load_generator(config, found))
+    measured = evaluator(config, seed=3).draw(G, range(64, 100))
+    assert measured.dtype == np.uint8
     assert (saved[0] != saved[64]).any()  # the batches that images are drawn in do not begin anew
-    np.testing.assert_array_equal(drawn, saved[64:])
+    np.testing.assert_array_equal(measured, saved[64:])
 
 
 def test_a_program_gets_the_values_of_the_command(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,8 @@ def test_the_real_images_score_as_well_as_can_be(run: Path) -> None:
     """A generator that shows them in order: nothing lies between the pack and the metrics that would alter them."""
     config = read_run(run)
     evaluate = evaluator(config, metrics=DEFAULT_METRICS, count=COUNT)
-    shown = iter(torch.from_numpy(evaluate.pack.images[evaluate.chosen]).permute(0, 3, 1, 2) / 127.5 - 1)
+    real = torch.from_numpy(evaluate.pack.images[evaluate.chosen]).permute(0, 3, 1, 2) / 127.5 - 1
+    shown, blank = iter(real), torch.zeros(3, 16, 16)  # blank: the rest of the last block
 
     class Replay(torch.nn.Module):
         def __init__(self) -> None:
@@ -151,7 +152,7 @@ def test_the_real_images_score_as_well_as_can_be(run: Path) -> None:
             self.anchor = torch.nn.Parameter(torch.zeros(1))
 
         def forward(self, z: Tensor) -> list[Tensor]:
-            return [torch.stack([next(shown) for _ in z])]
+            return [torch.stack([next(shown, blank) for _ in z])]
 
     values = evaluate(Replay())
     assert values["swd"] == {"swd": 0, "swd_16": 0}

@@ -7,18 +7,33 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from accelerate import Accelerator
+from PIL import ImageColor
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from tqdm import tqdm
 
+from gan.config import Config
 from gan.data.batches import to_device
 from gan.processes import together, use_all_cores
+from gan.trained import block_size
 
-BLOCK, BLOCK_PIXELS = 64, 1 << 20
-"""The most images, and the most pixels, of a block."""
 Pixels = Callable[[range], np.ndarray]
 """Which images → uint8 (n, H, W, 3). Asked for those alone that are this process' to compute."""
 Values = dict[str, float]
+
+
+def background(config: Config) -> tuple[int, ...]:
+    """The colour behind a run's transparent pixels."""
+    return ImageColor.getrgb(config.data_options.background)[:3]
+
+
+def to_rgb(pixels: np.ndarray, background: tuple[int, ...]) -> np.ndarray:
+    """uint8 (N, H, W, 1 | 3 | 4) → (N, H, W, 3): grey three times, or colour over the background by its alpha."""
+    if pixels.shape[-1] < 4:
+        return np.broadcast_to(pixels, (*pixels.shape[:-1], 3)).copy()
+    colour, alpha = pixels[..., :3].astype(np.uint32), pixels[..., 3:].astype(np.uint32)
+    mixed = colour * alpha + np.array(background, np.uint32) * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
 
 
 class Shards:
@@ -29,7 +44,7 @@ class Shards:
 
     def __init__(self, accelerator: Accelerator, count: int, resolution: int):
         self.accelerator, self.count = accelerator, count
-        self.size = max(1, min(BLOCK, BLOCK_PIXELS // resolution**2))
+        self.size = block_size(resolution)
         self.share = math.ceil(count / self.size / accelerator.num_processes) * self.size
         first = accelerator.process_index * self.share
         self.rows = range(min(first, count), min(first + self.share, count))

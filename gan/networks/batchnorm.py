@@ -1,5 +1,6 @@
 """BatchNorm over the images of all processes: the same result as one process with the whole batch."""
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -21,6 +22,26 @@ def synchronise(module: Network, device: torch.device) -> Network:
         if type(layer) is nn.BatchNorm2d:
             layer.__class__ = GlobalBatchNorm2d  # the same layer with another forward
     return module
+
+
+@torch.no_grad()
+def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the running mean and variance of every BatchNorm to those over these `batches` of inputs, weighted alike
+    ("standing statistics", known from BigGAN: Brock et al. 2019, https://arxiv.org/abs/1809.11096).
+
+    Those gathered in training belong to the weights of the last iterations; averaged weights have others.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    training, momenta = network.training, [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch's way of saying: the mean over all batches
+    network.train()
+    for batch in batches if layers else ():
+        network(batch)
+    network.train(training)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):

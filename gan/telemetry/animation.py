@@ -1,13 +1,17 @@
-"""The sample grids of a run as one moving picture."""
+"""Moving pictures: the sample grids of a run as one, and films of any pictures."""
 
 import contextlib
 import io
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from gan.errors import UsageError
 from gan.telemetry.grids import evenly
 
 FRAMES, WIDEST, SMALLEST = 60, 512, 160
@@ -53,13 +57,35 @@ def animation(samples: Path) -> bytes | None:
     return as_gif(frames, FRAME_MS, LAST_MS)
 
 
-def film(pictures: Iterable[Image.Image], frame_ms: int) -> bytes:
-    """GIF of pictures of any kind, endless and even, at most WIDEST pixels across."""
+def gif(pictures: Iterable[Image.Image], frame_ms: int) -> bytes:
+    """Of pictures of any kind, endless and even, at most WIDEST pixels across."""
     frames = []
     for picture in map(on_white, pictures):
         picture.thumbnail((WIDEST, picture.height))
         frames.append(picture.quantize(256, Image.Quantize.FASTOCTREE))
     return as_gif(frames, frame_ms, frame_ms)
+
+
+def mp4(pictures: Iterable[Image.Image], frame_ms: int) -> bytes:
+    """Of pictures of any kind, with even sides, by PyAV. Raises UsageError where it is not installed."""
+    try:
+        import av  # an extra: most films are small enough to be a GIF
+    except ImportError:
+        raise UsageError("an .mp4 needs PyAV: pip install 'av>=14', or choose .gif.") from None
+    codec = next(name for name in ("libx264", "mpeg4") if name in av.codecs_available)
+    file, frames = io.BytesIO(), map(on_white, pictures)
+    first = next(frames)
+    with av.open(file, "w", "mp4") as container:
+        stream = container.add_stream(codec, Fraction(1000, frame_ms), {"crf": "18"} if codec == "libx264" else {})
+        stream.width, stream.height = first.size
+        for picture in itertools.chain([first], frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture))))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+FILMS: dict[str, Callable[[Iterable[Image.Image], int], bytes]] = {".gif": gif, ".mp4": mp4}
+"""Films by their suffix: (pictures, milliseconds of each) → a file."""
 
 
 def frame_size(picture: Image.Image, count: int) -> tuple[int, int]:

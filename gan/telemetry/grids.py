@@ -20,17 +20,21 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return rearrange(levels, "n c h w -> n h w c").cpu().numpy()
 
 
-def grid(pixels: np.ndarray) -> Image.Image:
-    """uint8 (N, H, W, C) → one picture, filled row by row. As square as can be without empty places, up to 5 : 2 (21
-    images are 3 × 7); else as square as can be, the empty places white."""
+def grid(pixels: np.ndarray, columns: int | None = None) -> Image.Image:
+    """uint8 (N, H, W, C) → one picture, filled row by row; empty places are white."""
     count, height, width, channels = pixels.shape
-    square = math.ceil(math.sqrt(count))
-    full = [columns for columns in range(square, count + 1) if count % columns == 0 and 2 * columns**2 <= 5 * count]
-    columns = full[0] if full else square
+    columns = columns or pleasing_columns(count)
     rows = math.ceil(count / columns)
     filler = np.full((rows * columns - count, height, width, channels), 255, np.uint8)
     tiles = np.concatenate([pixels, filler])
     return to_image(rearrange(tiles, "(r c) h w ch -> (r h) (c w) ch", r=rows))
+
+
+def pleasing_columns(count: int) -> int:
+    """As square as can be without empty places, up to 5 : 2 (21 images are 3 × 7); else as square as can be."""
+    square = math.ceil(math.sqrt(count))
+    full = [columns for columns in range(square, count + 1) if count % columns == 0 and 2 * columns**2 <= 5 * count]
+    return full[0] if full else square
 
 
 def evenly(total: int, count: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gan.config import Config, images_per_iteration
 from gan.run_folder import RunFolder, attempt, lines_of, replace_file
-from gan.telemetry.animation import film
+from gan.telemetry.animation import gif
 from gan.telemetry.console import say
 from gan.telemetry.grids import grid, to_uint8, write_picture
 from gan.telemetry.health import BEGINNING, HEALTHY, VERDICTS, WINDOW, Judge, reached, recent
@@ -147,7 +147,7 @@ class Recorder:
         if not self.writes:
             return
         path = self.folder.path / f"{name}.gif"
-        content = film((grid(to_uint8(images)) for images in frames), FRAME_MS)
+        content = gif((grid(to_uint8(images)) for images in frames), FRAME_MS)
         attempt(lambda: replace_file(path, content), f"{path}")
         self.tracker.log_video(name, path, iteration * images_per_iteration(self.config))
 

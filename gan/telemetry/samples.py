@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from gan.config import Config
 from gan.data.batches import to_unit_range
+from gan.latents import walk
 from gan.networks import Images
 from gan.randomness import latents
-from gan.sample import walk
 from gan.telemetry.grids import evenly
 from gan.telemetry.health import Diversity
 from gan.telemetry.recorder import Recorder

@@ -10,11 +10,13 @@ from pathlib import Path
 from accelerate import Accelerator
 from PIL import Image
 
+from gan.checkpoint import load
 from gan.config import Config, trajectory
 from gan.export import write_export
 from gan.run_folder import facts_of
 from gan.telemetry.console import say
 from gan.telemetry.trackers import TRACKERS, Values
+from gan.trained import read_run
 
 ROOM = 1000
 """Calls that may wait for the tracker; when it hangs, what comes after them is not sent."""
@@ -77,7 +79,7 @@ class Tracker:
 
         def prepare() -> None:
             shutil.rmtree(folder, ignore_errors=True)
-            write_export(run_folder, checkpoint, folder)
+            write_export(run_folder, read_run(run_folder), load(checkpoint), folder)
             self.patience += sum(path.stat().st_size for path in folder.iterdir()) / UPLOAD_BYTES_PER_S
             self.send(lambda: self.try_to(lambda: self.service.keep_generator(folder), what))
 

@@ -9,7 +9,6 @@ import torch
 
 from gan.config import Config
 from gan.networks import NETWORKS
-from gan.sample import slerp, walk
 from gan.telemetry.performance import Stopwatch, resources
 from gan.telemetry.samples import Samples
 
@@ -32,20 +31,6 @@ def test_health_looks_at_g_itself_and_leaves_it_as_it_was(config: Config) -> Non
     blind = Samples(config, average, G, pixels, CPU)
     assert blind.health()["health/diversity"] == 0
     assert not average.training
-
-
-def test_a_walk_passes_its_stops_on_great_circles() -> None:
-    stops = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 2, 50)))
-    path = walk(stops, 4)
-    assert path.shape == (12, 2, 50)
-    assert torch.allclose(path[::4], stops, rtol=1e-14)
-    unit = torch.nn.functional.normalize(stops, dim=-1)
-    half = walk(unit, 4)[2]
-    middle = torch.nn.functional.normalize(unit[0] + unit[1], dim=-1)
-    assert torch.allclose(half, middle, atol=1e-12)
-    assert torch.allclose(walk(unit, 4).norm(dim=-1), torch.ones(12, 2, dtype=torch.float64))
-    there = slerp(unit[0], unit[0], torch.tensor(0.3, dtype=torch.float64))
-    assert torch.allclose(there, unit[0]), "no way to go"
 
 
 def test_time_goes_to_the_phase_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,15 +21,16 @@ import yaml
 from PIL import Image
 
 from gan import config as configuration
+from gan.checkpoint import load
 from gan.config import Config, TrackConfig, parse
 from gan.errors import UsageError
 from gan.export import write_export
-from gan.sample import sample
 from gan.telemetry import trackers, tracking
-from gan.telemetry.grids import grid, to_uint8
+from gan.telemetry.grids import grid
 from gan.telemetry.trackers import TRACKERS, Service, check_installed
 from gan.telemetry.tracking import Tracker
-from tests.conftest import ROOT, TINY, checkpoint_of, run_script
+from gan.trained import read_run
+from tests.conftest import ROOT, TINY, assert_same_tensors, checkpoint_of, drawn, run_script
 
 SECRET = "s3cr3t" * 7
 EVERY = ("--log-every", 1, "--sample-every", 2, "--checkpoint.every", 2, "--checkpoint.keep", 9)
@@ -186,7 +187,7 @@ def test_the_generator_is_an_artifact_with_a_model_card(
     (artifact,) = of_kind(records[1], "artifact")
     assert artifact["type"] == "model"
     files = {entry["path"]: Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]}
-    assert files.keys() == {"model.safetensors", "config.yaml", "README.md", "samples.png"}
+    assert files.keys() == {"model.safetensors", "config.json", "README.md", "samples.png"}
     for name, path in files.items():
         assert (path.is_absolute(), path.name, path.exists()) == (True, name, True)
     assert not list(offline.run.parent.rglob(".local/**/staging/*")), "W&B has not copied it to the home folder"
@@ -198,16 +199,14 @@ def test_the_generator_is_an_artifact_with_a_model_card(
                  checkpoint_of(offline.run, 8).state["trajectory"]["images"]):  # fmt: skip
         assert fact in card
     assert str(offline.run.parent) not in card
-    drawn = to_uint8(sample(offline.run, 64, 0))
     with Image.open(files["samples.png"]) as picture:
-        assert (np.asarray(picture) == np.asarray(grid(drawn))).all()
+        assert (np.asarray(picture) == np.asarray(grid(drawn(offline.run, 64)))).all()
     loaded: dict[str, Any] = {}
     monkeypatch.chdir(files["README.md"].parent)
     exec(card.split("```python\n")[1].split("```")[0], loaded)
     assert loaded["images"].shape == (8, 4, 16, 16)
     expected = checkpoint_of(offline.run, 8).tensors["generator_ema"]
-    assert expected.keys() == loaded["G"].state_dict().keys()
-    assert all(value.equal(expected[name]) for name, value in loaded["G"].state_dict().items())
+    assert_same_tensors(loaded["G"].network.state_dict(), expected)
 
 
 def test_the_model_card_has_the_evaluations_of_its_own_checkpoint(offline: Tracked, tmp_path: Path) -> None:
@@ -220,12 +219,13 @@ def test_the_model_card_has_the_evaluations_of_its_own_checkpoint(offline: Track
         for name, weights, value in ((path.name, "ema", 1.5), (path.name, "raw", 2.5), ("iteration-00000004", "ema", 3))
     ]  # fmt: skip
     (run / "evaluation.json").write_text(json.dumps(entries))
-    write_export(run, path, tmp_path / "export")
+    config, found = read_run(run), load(path)
+    write_export(run, config, found, tmp_path / "export")
     (section,) = [part for part in (tmp_path / "export" / "README.md").read_text().split("## ") if "Evalu" in part]
     told = [line for line in section.splitlines() if line.startswith("- ")]
     assert told == ["- swd (lower is better): swd 1.5; 20 real images (its own images), 20 generated"]
     (run / "environment.json").unlink()
-    write_export(run, path, tmp_path / "bare")
+    write_export(run, config, found, tmp_path / "bare")
     bare = (tmp_path / "bare" / "README.md").read_text()
     assert "6 iterations, 0.048 kimg\n" in bare
     assert "None" not in bare
@@ -246,7 +246,7 @@ def test_online_the_generator_is_uploaded_and_its_folder_removed(images: Path, t
         asked = server.communicate()[0].splitlines()
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(f"W&B: http://127.0.0.1:{port}/me/gan/runs/") == 2
-    assert {f"/upload/{name}" for name in ("README.md", "config.yaml", "model.safetensors", "samples.png")} <= {*asked}
+    assert {f"/upload/{name}" for name in ("README.md", "config.json", "model.safetensors", "samples.png")} <= {*asked}
     assert list((run / "wandb").glob("run-*"))
     assert not list((run / "wandb").glob("generator-*"))
 

@@ -1,0 +1,58 @@
+"""Which real images are nearest to a generated one."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from gan.metrics import nearest
+from gan.metrics.nearest import distances_among, nearest_images
+
+Shaped = Callable[[np.ndarray], np.ndarray]
+
+
+def pixels(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+
+
+def as_they_are(images: np.ndarray) -> np.ndarray:
+    return images
+
+
+@pytest.mark.parametrize("at_once", [1, 3 * 8 * 8 * 7, 1 << 24])
+def test_each_image_against_every_real_one(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are looked at at once, a loop finds the same."""
+    monkeypatch.setattr(nearest, "BLOCK_BYTES", at_once)
+    real, drawn = pixels(40, 0), pixels(5, 1)
+    drawn[3] = real[17]
+    distances, numbers = nearest_images(drawn, real, 3, as_they_are)
+    for row, image in enumerate(drawn):
+        by_hand = [float(np.sqrt(((image.astype(float) - other) ** 2).mean())) for other in real]
+        assert distances[row].tolist() == pytest.approx(sorted(by_hand)[:3], abs=1e-9)
+        assert numbers[row].tolist() == np.argsort(by_hand)[:3].tolist()
+    assert distances[3, 0] == 0
+    assert numbers[3, 0] == 17
+
+
+def test_one_level_of_difference_everywhere_is_a_distance_of_one() -> None:
+    dark = np.full((1, 8, 8, 3), 100, np.uint8)
+    assert nearest_images(dark, dark + 1, 1, as_they_are)[0].item() == pytest.approx(1)
+
+
+def test_what_is_compared_is_what_is_seen() -> None:
+    """Both go through the conversion: here, to the colours under a transparent image."""
+    seen: Shaped = lambda images: images[..., :1]  # noqa: E731
+    real, drawn = pixels(4, 0), pixels(1, 1)
+    drawn[0, ..., 0] = real[2, ..., 0]
+    distances, numbers = nearest_images(drawn, real, 1, seen)
+    assert (distances.item(), numbers.item()) == (0, 2)
+
+
+def test_copies_among_the_real_images_do_not_count() -> None:
+    real = pixels(30, 0)
+    real[20:] = real[10:20]
+    expected = [min(float(np.sqrt(((one.astype(float) - other) ** 2).mean())) for other in real if (one != other).any())
+                for one in real]  # fmt: skip
+    assert distances_among(real, as_they_are).tolist() == pytest.approx(expected, abs=1e-9)
+    assert len(distances_among(real, as_they_are, 7)) == 7
+    assert not len(distances_among(real[:1].repeat(5, 0), as_they_are)), "nothing but copies"
