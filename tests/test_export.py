@@ -1,0 +1,203 @@
+"""gan export: a folder to hand on, other formats, the hub."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from gan import load
+from gan.config import ModelConfig
+from gan.telemetry.grids import grid, to_uint8
+from tests.conftest import ROOT, drawn, gan, untrained_run
+from tests.hub_server import TOKEN
+
+LAYOUT = ["README.md", "config.json", "model.safetensors", "samples.png"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return untrained_run(tmp_path_factory.mktemp("export") / "run", channels=4)
+
+
+@pytest.fixture(scope="module")
+def latents() -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(5).standard_normal((7, 8))).float()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_in_the_layout_of_the_hub(run: Path, tmp_path: Path) -> None:
+    """With nothing in it that says where it was made; samples are the first images, not picked."""
+    assert gan("export", run, tmp_path / "out") == 0
+    assert names(tmp_path / "out") == LAYOUT
+    assert names(tmp_path) == ["out"]
+    with Image.open(tmp_path / "out" / "samples.png") as picture:
+        assert picture.mode == "RGBA"
+        assert (np.asarray(picture) == np.asarray(grid(drawn(run, 64)))).all()
+    for name in ("README.md", "config.json"):
+        assert str(tmp_path.parent) not in (tmp_path / "out" / name).read_text()
+    assert "(8, 4, 16, 16) in [−1, 1]" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_it_works_offline_on_another_machine(run: Path, tmp_path: Path) -> None:
+    """In a process without network and with nothing but the two files."""
+    assert gan("export", run, tmp_path / "out") == 0
+    (tmp_path / "there").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.move(tmp_path / "out" / name, tmp_path / "there" / name)
+    code = (
+        "import socket, sys, torch; socket.socket.connect = None\n"
+        "from gan import TrainedGenerator\n"
+        "G = TrainedGenerator.from_pretrained(sys.argv[1])\n"
+        "torch.save(G(torch.ones(2, G.z_dim)).detach(), sys.argv[2])"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "there", tmp_path / "images"], env=environment, check=True, cwd=ROOT
+    )
+    images = torch.load(tmp_path / "images", weights_only=True)
+    torch.testing.assert_close(images, load(run)(torch.ones(2, 8)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+@pytest.mark.parametrize("statistics", ["running", "standing"])
+def test_which_weights_and_statistics(run: Path, weights: str, statistics: str, tmp_path: Path) -> None:
+    assert gan("export", run, tmp_path / "out", "--weights", weights, "--statistics", statistics) == 0
+    expected = load(run, weights, statistics).state_dict()
+    assert all(value.equal(expected[name]) for name, value in load(tmp_path / "out").state_dict().items())
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert ("exponential moving average" in card) == (weights == "ema")
+    assert ("estimated for these weights" in card) == (statistics == "standing")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ModelConfig(z_dim=8, width=4),
+        ModelConfig(z_dim=8, width=4, network="msg", norm_g="instance"),
+        ModelConfig(z_dim=8, width=4, stem="dense", kernel=5),
+        ModelConfig(z_dim=8, width=4, norm_g="layer"),
+    ],
+    ids=["dcgan", "msg", "dense", "layer"],
+)
+def test_other_formats_draw_the_same_images(model: ModelConfig, latents: torch.Tensor, tmp_path: Path) -> None:
+    """For any number of images; and torch's file has no pickle in it."""
+    run = untrained_run(tmp_path / "run", model=model, channels=1)
+    assert gan("export", run, tmp_path / "out", "--formats", "onnx", "torch-export") == 0
+    assert names(tmp_path / "out") == sorted([*LAYOUT, "model.onnx", "model.pt2"])
+    with torch.no_grad():
+        expected = load(run)(latents)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"])
+    (images,) = session.run(["images"], {"z": latents.numpy()})
+    torch.testing.assert_close(torch.from_numpy(images), expected, rtol=0, atol=1e-4)
+    assert np.abs(to_uint8(torch.from_numpy(images)).astype(int) - to_uint8(expected)).max() <= 1
+    program = torch.export.load(tmp_path / "out" / "model.pt2").module()
+    torch.testing.assert_close(program(latents), expected, rtol=0, atol=1e-5)
+    with zipfile.ZipFile(tmp_path / "out" / "model.pt2") as archive:
+        pickles = [name for name in archive.namelist() if archive.read(name)[:2] in (b"PK", b"\x80\x02")]
+    assert not pickles
+
+
+def test_a_format_that_gives_other_images_is_not_kept(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(G: torch.nn.Module, z: torch.Tensor, path: Path):  # type: ignore[no-untyped-def]
+        path.touch()
+        return lambda z: G(z) + 0.05
+
+    monkeypatch.setitem(__import__("gan.formats", fromlist=["FORMATS"]).FORMATS, "onnx", ("model.onnx", wrong))
+    assert gan("export", run, tmp_path / "out", "--formats", "onnx") == 1
+    assert "draws other images, up to" in capsys.readouterr().err
+    assert names(tmp_path) == []
+
+
+def test_what_onnxruntime_cannot_do_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = untrained_run(tmp_path / "run", dtype="float64")
+    assert gan("export", run, tmp_path / "out", "--formats", "onnx") == 1
+    told = capsys.readouterr().err
+    assert "--formats onnx cannot hold this generator" in told
+    assert told.count("\n") == 1
+    assert gan("export", run, tmp_path / "out", "--formats", "torch-export") == 0
+    assert load(tmp_path / "out")(torch.ones(1, 8)).dtype == torch.float64
+
+
+def test_without_its_library_a_format_says_what_to_install(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert gan("export", run, tmp_path / "out", "--formats", "onnx") == 2
+    assert "pip install onnx onnxscript onnxruntime" in capsys.readouterr().err
+
+
+def test_nothing_is_overwritten(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gan("export", run, tmp_path) == 2
+    assert "is there already" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert gan("export", run, tmp_path / "file" / "out") == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[tuple[dict[str, str], "subprocess.Popen[str]"]]:
+    """A hub of our own: what the environment of a process must say for it, and its process."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.hub_server"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as it:
+        assert it.stdout is not None
+        port = it.stdout.readline().strip()
+        places = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
+        yield {**os.environ, **places}, it
+        it.kill()
+
+
+def test_pushed_and_fetched(run: Path, hub: tuple[dict[str, str], "subprocess.Popen[str]"], tmp_path: Path) -> None:
+    """Made private, whole, and from_pretrained gives the same generator; then also without the hub."""
+    environment, server = hub
+    push = [sys.executable, "-m", "gan", "export", run, tmp_path / "out", "--push", "me/model"]
+    result = subprocess.run(push, env={**environment, "HF_TOKEN": TOKEN}, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert "/me/model" in result.stdout
+    code = (
+        "import sys; from gan import TrainedGenerator\n"
+        "import safetensors.torch as s\n"
+        "for local in (False, True):\n"
+        "    G = TrainedGenerator.from_pretrained('me/model', local_files_only=local)\n"
+        "    s.save_file(G.network.state_dict(), sys.argv[1])"
+    )
+    fetch = [sys.executable, "-c", code, tmp_path / "fetched"]
+    subprocess.run(fetch, env=environment, check=True, capture_output=True, cwd=ROOT)
+    assert (tmp_path / "fetched").read_bytes() == (tmp_path / "out" / "model.safetensors").read_bytes()
+    server.kill()
+    assert server.stdout is not None
+    asked = server.stdout.read().splitlines()
+    created = next(json.loads(line.split(" ", 2)[2]) for line in asked if "/api/repos/create" in line)
+    assert created.get("private") or created["visibility"] == "private"
+    fetched = {line.rpartition("/")[2] for line in asked if line.startswith("GET") and "/resolve/" in line}
+    assert fetched == {"config.json", "model.safetensors"}
+
+
+def test_a_push_that_fails_keeps_the_folder(
+    run: Path, hub: tuple[dict[str, str], "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    environment, _ = hub
+    push = [sys.executable, "-m", "gan", "export", run, tmp_path / "out", "--push", "me/model"]
+    for token, status, sentence in ((None, 2, "hf auth login"), ("wrong", 1, "is written, but cannot be pushed")):
+        extra = {"HF_TOKEN": token} if token else {}
+        result = subprocess.run(push, env={**environment, **extra}, capture_output=True, text=True, cwd=ROOT)
+        assert result.returncode == status, result.stderr
+        assert sentence in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert (tmp_path / "out").exists() == (token is not None)
+    assert names(tmp_path / "out") == LAYOUT
