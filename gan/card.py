@@ -10,7 +10,6 @@ from gan.config import Config, images_per_iteration
 from gan.evaluate import read_entries
 from gan.run_folder import facts_of
 
-STATISTICS = {"running": "those of training's last batches", "standing": "estimated for these weights"}
 CHANNELS = {1: "grey", 3: "RGB", 4: "RGB with alpha"}
 LOADING = """\
 import torch
@@ -29,9 +28,9 @@ LIMITS = """\
 """
 
 
-def card(run: Path, config: Config, found: Checkpoint, weights: str, statistics: str) -> str:
-    """Of G of a checkpoint, with these weights and statistics."""
-    facts, measured = facts_of(run), scores(run, found, weights, statistics)
+def card(run: Path, config: Config, found: Checkpoint, weights: str) -> str:
+    """Of G of a checkpoint, with these weights."""
+    facts, measured = facts_of(run), scores(run, found, weights)
     header = {
         "license": "unknown",
         "library_name": "gan-trainer",
@@ -49,7 +48,7 @@ def card(run: Path, config: Config, found: Checkpoint, weights: str, statistics:
     side = config.resolution
     what = (f"A GAN's generator ({config.model.network}): {config.model.z_dim} standard normal numbers in, an image of "
             f"{side}×{side} pixels out ({CHANNELS[config.channels]}), in [−1, 1]. The weights are "
-            f"{which_weights(config, weights)}; BatchNorm's statistics are {STATISTICS[statistics]}.")  # fmt: skip
+            f"{which_weights(config, weights)}.")  # fmt: skip
     text = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections.items())
     name = run.resolve().name
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n# {name}\n\n{what}\n\n![](samples.png)\n\n{text}\n"
@@ -96,17 +95,16 @@ def training(config: Config, found: Checkpoint, facts: dict[str, Any]) -> dict[s
     }  # fmt: skip
 
 
-def scores(run: Path, found: Checkpoint, weights: str, statistics: str) -> list[str]:
+def scores(run: Path, found: Checkpoint, weights: str) -> list[str]:
     """A line for each time that this G was measured, by `gan evaluate` or in training."""
     lines = []
     for entry in read_entries(run):
         protocol = entry["protocol"]
-        which = protocol["weights"], protocol.get("statistics", "running")
-        if entry["checkpoint"] == found.path.name and which == (weights, statistics):
+        if entry["checkpoint"] == found.path.name and protocol["weights"] == weights:
             values = ", ".join(f"{name} {value:.4g}" for name, value in entry["values"].items())
             lines.append(f"- {entry['metric']} ({entry['better']} is better): {values}; {protocol['real']} real images "
                          f"({protocol['split']}), {protocol['fake']} generated")  # fmt: skip
-    if (score := found.state.get("score")) and (weights, statistics) == ("ema", "running"):
+    if (score := found.state.get("score")) and weights == "ema":
         lines.append(f"- during training, {score['metric']} ({score['better']} is better): {score['value']:.4g}")
     return lines
 

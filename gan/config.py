@@ -29,7 +29,7 @@ from gan.telemetry.trackers import TRACKERS, check_installed
 RECIPES = Path(__file__).parent / "recipes"
 DTYPES = ("float32", "float64")
 COMPRESSIONS = ("no", "fp16", "bf16")
-PLAYERS, WEIGHTS, STATISTICS = ("both", "g", "d"), ("ema", "raw"), ("running", "standing")
+PLAYERS, WEIGHTS = ("both", "g", "d"), ("ema", "raw")
 STEMS, HEADS, REDUCTIONS = ("transposed", "dense"), ("logit", "map"), ("mean", "sum")
 RESIDENCES = ("auto", "gpu", "disk")
 WANDB_MODES = ("auto", "online", "offline", "disabled")

@@ -1,7 +1,7 @@
 """How near the images of a generator are to real ones: on the command line, or from (real images, G) in a program."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,13 @@ from accelerate import Accelerator
 from torch import nn
 
 from gan.checkpoint import Checkpoint, from_message, to_message
-from gan.config import STATISTICS, WEIGHTS, Config, one_of, some_of
+from gan.config import WEIGHTS, Config, one_of, some_of
 from gan.data.pack import Pack, open_pack
 from gan.data.sources import reason
 from gan.errors import UsageError
 from gan.latents import numbered
 from gan.metrics import EMBEDDINGS, METRICS
-from gan.metrics.comparison import Comparison, Shards, Values, all_cores, background, to_rgb
+from gan.metrics.comparison import Comparison, Shards, Values, background, to_rgb
 from gan.processes import check_agreement, from_main, one_first, start_processes
 from gan.randomness import generator
 from gan.telemetry.console import say
@@ -32,7 +32,6 @@ from gan.trained import (
     read_checkpoint,
     read_run,
     with_images,
-    with_standing_statistics,
 )
 from gan.watchdog import Watchdog
 
@@ -124,7 +123,6 @@ class Request:
     count: int
     seed: int
     weights: str
-    statistics: str
     inception_weights: Path | None
 
 
@@ -135,7 +133,6 @@ def write_evaluation(
     count: int = COUNT,
     seed: int = 0,
     weights: Annotated[str, one_of(WEIGHTS)] = "ema",
-    statistics: Annotated[str, one_of(STATISTICS)] = "running",
     inception_weights: Path | None = None,
     cache: Annotated[Path | None, tyro.conf.arg(name="data-options.cache")] = None,
 ) -> None:
@@ -148,11 +145,10 @@ def write_evaluation(
         count: How many real and how many generated images; no more than there are real ones.
         seed: Of the generated images, which are those of gan sample, and of all that is drawn.
         weights: The average of G's weights, or the raw ones.
-        statistics: BatchNorm's: those of training's last batches, or standing ones, estimated for these weights.
         inception_weights: File of Inception's weights, for machines without internet.
         cache: Where the packed images are kept; by default where the run keeps them.
     """
-    request = Request(metrics, count, seed, weights, statistics, inception_weights)
+    request = Request(metrics, count, seed, weights, inception_weights)
     check_request(request)
     targets: dict[Path, list[Path | None]] = {}
     for path in runs:
@@ -195,21 +191,13 @@ def evaluate_run(run: Path, config: Config, paths: list[Path | None], request: R
                           request.inception_weights)  # fmt: skip
     fresh: list[Entry] = []
     for path in paths:
-        read: Callable[[], Checkpoint | None] = partial(read_generator, run, path, config, request)
-        with all_cores(accelerator):
-            found = from_main(accelerator, read, to_message, from_message)
+        found = from_main(accelerator, partial(read_checkpoint, run, path), to_message, from_message)
         assert found is not None
         values = evaluator(load_generator(config, found, request.weights))
         if accelerator.is_main_process:
             fresh += describe(run, found, values, evaluator, request)
             write_entries(run, merged(earlier, fresh))
     return fresh
-
-
-def read_generator(run: Path, path: Path | None, config: Config, request: Request) -> Checkpoint:
-    """A checkpoint, its statistics estimated where that is asked for. Raises UsageError or RunError."""
-    found = read_checkpoint(run, path)
-    return with_standing_statistics(config, found, request.weights) if request.statistics == "standing" else found
 
 
 def describe(
@@ -228,7 +216,6 @@ def describe(
             "values": numbers,
             "protocol": {
                 "weights": request.weights,
-                "statistics": request.statistics,
                 "split": split,
                 **evaluator.protocol(name),
             },

@@ -18,7 +18,7 @@ import tyro
 from gan import checkpoint
 from gan.card import card
 from gan.checkpoint import Checkpoint
-from gan.config import STATISTICS, WEIGHTS, Config, one_of, some_of
+from gan.config import WEIGHTS, Config, one_of, some_of
 from gan.data.sources import reason
 from gan.errors import RunError, UsageError
 from gan.formats import FORMATS, add_format
@@ -36,7 +36,6 @@ from gan.trained import (
     read_checkpoint,
     read_run,
     to_json,
-    with_standing_statistics,
 )
 
 SAMPLES = 64
@@ -47,7 +46,6 @@ def write_exported(
     folder: tyro.conf.Positional[Path],
     formats: Annotated[tuple[str, ...], some_of(FORMATS)] = (),
     weights: Annotated[str, one_of(WEIGHTS)] = "ema",
-    statistics: Annotated[str, one_of(STATISTICS)] = "running",
     push: str | None = None,
 ) -> None:
     """Write a generator into a folder of its own: weights, settings, samples and a model card.
@@ -57,7 +55,6 @@ def write_exported(
         folder: Where to; it must not be there yet.
         formats: Besides safetensors, each checked to give the same images: onnx, torch-export.
         weights: The average of G's weights, or the raw ones.
-        statistics: BatchNorm's: those of training's last batches, or standing ones, estimated for these weights.
         push: Upload the folder to this place (USER/NAME) on the Hugging Face hub too; a new one is private.
     """
     place, which = locate(run)
@@ -67,12 +64,10 @@ def write_exported(
         raise UsageError(f"{folder} is there already; choose another folder, or remove it.")
     if push:
         check_login()
-    if statistics == "standing":
-        found = with_standing_statistics(config, found, weights)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
-        write_export(place, config, found, unfinished, weights, statistics)
+        write_export(place, config, found, unfinished, weights)
         for name in formats:
             add_format(name, TrainedGenerator(config, load_generator(config, found, weights)), unfinished)
         unfinished.rename(folder)
@@ -85,16 +80,15 @@ def write_exported(
         say(f"It is at {upload(folder, push)}")
 
 
-def write_export(run: Path, config: Config, found: Checkpoint, folder: Path, weights: str = "ema",
-                 statistics: str = "running") -> None:  # fmt: skip
-    """Make `folder` from a checkpoint of a run. `statistics`: which the checkpoint has. Raises UsageError, OSError."""
+def write_export(run: Path, config: Config, found: Checkpoint, folder: Path, weights: str = "ema") -> None:
+    """Make `folder` from a checkpoint of a run. Raises UsageError and OSError."""
     folder.mkdir(parents=True)
     (folder / WEIGHTS_FILE).write_bytes(checkpoint.to_bytes(found.tensors[group_of(weights)]))
     (folder / CONFIG_FILE).write_text(to_json(config), "utf-8")
     G = TrainedGenerator(config, load_generator(config, found, weights))
     images = np.concatenate(list(draw(G, numbered(0, range(SAMPLES), G.z_dim))))
     write_picture(grid(images), folder / "samples.png")
-    (folder / "README.md").write_text(card(run, config, found, weights, statistics), "utf-8")
+    (folder / "README.md").write_text(card(run, config, found, weights), "utf-8")
 
 
 def check_login() -> None:

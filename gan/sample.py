@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 from tyro.constructors import PrimitiveConstructorSpec
 
-from gan.config import STATISTICS, WEIGHTS, Config, one_of
+from gan.config import WEIGHTS, Config, one_of
 from gan.data.pack import open_pack
 from gan.data.sources import reason
 from gan.errors import UsageError
@@ -70,7 +70,6 @@ def write_samples(
     data: str | None = None,
     truncation: float | None = None,
     weights: Annotated[str, one_of(WEIGHTS)] = "ema",
-    statistics: Annotated[str, one_of(STATISTICS)] = "running",
     device: str = "auto",
     cache: Annotated[Path | None, tyro.conf.arg(name="data-options.cache")] = None,
 ) -> None:
@@ -90,7 +89,6 @@ def write_samples(
         data: The training images for --nearest; by default the run's own.
         truncation: Keep every number of z within ± this: fewer rare images, less variety. 1 is much, 3 hardly any.
         weights: The average of G's weights, or the raw ones.
-        statistics: BatchNorm's: those of training's last batches, or standing ones, estimated for these weights.
         device: cpu, cuda, cuda:1, mps, …; auto takes a GPU where there is one.
         cache: Where the packed training images are kept; by default where the run keeps them.
     """
@@ -98,7 +96,7 @@ def write_samples(
     out = check_output(out, each, interpolate, steps, nearest)
     if truncation is not None and not truncation > 0:
         raise UsageError(f"--truncation {truncation} must be above 0.")
-    G = on_device(load(source, weights, statistics), device)
+    G = on_device(load(source, weights), device)
     chosen = choose(G.z_dim, COUNT if count is None else count, seed or 0, seeds, mix)
     if truncation is not None:
         chosen = Chosen(chosen.names, truncated(chosen.z, truncation))

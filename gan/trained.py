@@ -12,7 +12,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from tqdm import tqdm
 
 from gan import checkpoint
 from gan.checkpoint import Checkpoint
@@ -20,16 +19,12 @@ from gan.config import Config, DataOptions, ModelConfig, check, read_recipe
 from gan.data.sources import reason
 from gan.errors import UsageError
 from gan.networks import NETWORKS
-from gan.networks.batchnorm import estimate_statistics
-from gan.randomness import latents
 from gan.telemetry.grids import to_uint8
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 """Of an exported folder, by the names that the Hugging Face hub gives them."""
 BLOCK, BLOCK_PIXELS = 64, 1 << 20
 """Images drawn in one go at most, and pixels."""
-BATCHES = 32
-"""Of BLOCK latents, for standing statistics."""
 
 
 class TrainedGenerator(nn.Module):
@@ -70,23 +65,19 @@ class TrainedGenerator(nn.Module):
         return cls(config, network)
 
 
-def load(path: str | Path, weights: str = "ema", statistics: str = "running") -> TrainedGenerator:
+def load(path: str | Path, weights: str = "ema") -> TrainedGenerator:
     """The generator of a run folder (its newest intact checkpoint), a checkpoint or an exported folder, on the CPU, in
     evaluation mode: an image does not depend on the others of its batch.
 
-    `weights`: "ema", the average, or "raw"; `statistics` for BatchNorm: "running", of the last batches in training, or
-    "standing", estimated for these weights. An exported folder has been given both. Raises UsageError or RunError.
+    `weights`: "ema", the average, or "raw"; an exported folder has what it was given. Raises UsageError or RunError.
     """
     if (Path(path) / CONFIG_FILE).exists():
-        if (weights, statistics) != ("ema", "running"):
-            raise UsageError(f"{path} is an exported folder: its weights and statistics were chosen by gan export.")
+        if weights != "ema":
+            raise UsageError(f"{path} is an exported folder: its weights were chosen by gan export --weights.")
         return TrainedGenerator.from_pretrained(path)
     run, which = locate(Path(path))
     config = read_run(run)
-    found = read_checkpoint(run, which)
-    if statistics == "standing":
-        found = with_standing_statistics(config, found, weights)
-    return TrainedGenerator(config, load_generator(config, found, weights))
+    return TrainedGenerator(config, load_generator(config, read_checkpoint(run, which), weights))
 
 
 def locate(path: Path) -> tuple[Path, Path | None]:
@@ -129,16 +120,6 @@ def load_generator(config: Config, found: Checkpoint, weights: str = "ema") -> n
 
 def group_of(weights: str) -> str:
     return "generator_ema" if weights == "ema" else "generator"
-
-
-def with_standing_statistics(config: Config, found: Checkpoint, weights: str) -> Checkpoint:
-    """The same checkpoint, with BatchNorm's statistics estimated for those weights of G instead of gathered in
-    training."""
-    G, z_dim = load_generator(config, found, weights), config.model.z_dim
-    dtype = getattr(torch, config.dtype)
-    batches = (latents(0, "statistics", index, BLOCK, z_dim).to(dtype) for index in range(BATCHES))
-    estimate_statistics(G, tqdm(batches, "Statistics", BATCHES, unit="batch", leave=False, delay=2, disable=None))
-    return dataclasses.replace(found, tensors={**found.tensors, group_of(weights): G.state_dict()})
 
 
 def with_images(config: Config, data: str | None, cache: Path | None) -> Config:

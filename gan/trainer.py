@@ -20,7 +20,7 @@ from gan.checkpoint import Checkpoint
 from gan.config import Config, images_per_iteration
 from gan.data.batches import Batches, is_resident, pyramid, to_device
 from gan.data.pack import Pack, open_pack
-from gan.ema import update_ema
+from gan.ema import fit_statistics, update_ema
 from gan.errors import ProcessError, RunError, UsageError, suggestion
 from gan.evaluate import Evaluator, headlines
 from gan.memory import advice, is_out_of_memory
@@ -145,6 +145,8 @@ class Trainer:
         self.stopwatch = Stopwatch(self.device)
         self.samples = Samples(config, self.G, self.G_ema, images, self.device)
         self.iteration = self.resume()
+        self.fitted = -1
+        """The iteration whose average has statistics of its own."""
 
     def build_players(self) -> None:
         """G, D and what updates them, and the average of G. Bare networks are self.G and self.D."""
@@ -325,6 +327,7 @@ class Trainer:
     def picture(self, recorder: Recorder) -> None:
         """Sample grids; the main process' alone."""
         if self.accelerator.is_main_process:
+            self.fit_average()
             self.samples.record(recorder, self.iteration)
             if self.ending or self.iteration % (10 * self.config.sample_every) == 0:
                 self.samples.walk(recorder, self.iteration)
@@ -334,11 +337,18 @@ class Trainer:
         """Measure the averaged G by `--eval.metric`. A collective."""
         assert self.evaluator is not None
         name = self.config.eval.metric
+        self.fit_average()
         values = headlines(self.evaluator(self.G_ema).get(name, {}))
         self.measured = {f"eval/{key}": value for key, value in values.items()}
         if values:  # on the main process
             value, better = values[METRICS[name].chief or name], METRICS[name].better
             self.score = {"score": {"metric": name, "value": value, "better": better}}
+
+    def fit_average(self) -> None:
+        """Let the averaged G be drawn from, at this iteration."""
+        if self.fitted != self.iteration:
+            fit_statistics(self.G_ema, self.config.seed, self.config.model.z_dim)
+            self.fitted = self.iteration
 
     def save(self) -> None:
         """A checkpoint, by the main process. One that cannot be written is told and done without, unless it is the last
@@ -373,6 +383,7 @@ class Trainer:
     def contents(self) -> tuple[checkpoint.TensorGroups, dict[str, Any]]:
         """Everything that cannot be computed from (config, seed). Raises RunError when some of it is not finite, so
         that no such state ever takes a good one's place."""
+        self.fit_average()
         tensors = {
             "generator": self.G.state_dict(),
             "generator_ema": self.G_ema.state_dict(),

@@ -1,5 +1,6 @@
 """The training loop against one written from the papers' formulas, and against its own promises."""
 
+import copy
 import json
 import zlib
 from dataclasses import replace
@@ -31,6 +32,23 @@ def draws(purpose: str, index: int) -> np.random.Generator:
     return np.random.default_rng((SEED, zlib.crc32(purpose.encode()), index))
 
 
+@torch.no_grad()
+def fit(average: Generator) -> None:
+    """BatchNorm's statistics over sixteen batches of 64 latents: the means of what comes into each layer, and of its
+    variances."""
+    layers = [layer for layer in average.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    seen: dict[torch.nn.Module, list[torch.Tensor]] = {layer: [] for layer in layers}
+    hooks = [layer.register_forward_pre_hook(lambda layer, x: seen[layer].append(x[0].clone())) for layer in layers]
+    for index in range(16):
+        average.train()(torch.from_numpy(draws("statistics", index).standard_normal((64, 5))))
+    for layer, hook in zip(layers, hooks, strict=True):
+        inputs = torch.stack(seen[layer]).transpose(1, 2).flatten(2)  # (16, channels, values)
+        layer.running_mean = inputs.mean((0, 2))
+        layer.running_var = inputs.var(2).mean(0)
+        layer.num_batches_tracked = torch.tensor(16)
+        hook.remove()
+
+
 class ByHand:
     """The same run in plain PyTorch: nothing shared with the trainer but the networks and their first weights."""
 
@@ -48,6 +66,7 @@ class ByHand:
         self.log: list[dict[str, float]] = []
         for iteration in range(ITERATIONS):
             self.iterate(iteration)
+        fit(self.average)
 
     def iterate(self, i: int) -> None:
         real = torch.from_numpy(self.stream[8 * i : 8 * i + 8])
@@ -68,8 +87,6 @@ class ByHand:
         with torch.no_grad():
             for mean, weight in zip(self.average.parameters(), self.G.parameters(), strict=True):
                 mean.copy_(d * mean + (1 - d) * weight)
-            for copied, buffer in zip(self.average.buffers(), self.G.buffers(), strict=True):
-                copied.copy_(buffer)
         scores = {"score/real": torch.sigmoid(on_real).mean(), "score/fake": torch.sigmoid(on_fake).mean()}
         values = {"loss/d": loss_d, "loss/g": loss_g, **scores}
         self.log.append({name: value.item() for name, value in values.items()})
@@ -141,7 +158,9 @@ def test_a_wasserstein_run_equals_the_same_run_by_hand(config: Config) -> None:
         rms_g.param_groups[0]["lr"] = 1e-3 * min(1, (8 - i) / 6)
         rms_g.step()
     found = checkpoint_of(Path(str(config.out)), ITERATIONS)
-    for group, module in (("generator", G), ("generator_ema", G), ("discriminator", D)):
+    average = copy.deepcopy(G)
+    fit(average)
+    for group, module in (("generator", G), ("generator_ema", average), ("discriminator", D)):
         for name, tensor in module.state_dict().items():
             torch.testing.assert_close(found.tensors[group][name], tensor, rtol=0, atol=1e-12, msg=f"{group} {name}")
     log = [json.loads(line) for line in (Path(str(config.out)) / "log.jsonl").read_text().splitlines()]

@@ -27,10 +27,7 @@ def synchronise(module: Network, device: torch.device) -> Network:
 @torch.no_grad()
 def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the running mean and variance of every BatchNorm to those over these `batches` of inputs, weighted alike
-    ("standing statistics", known from BigGAN: Brock et al. 2019, https://arxiv.org/abs/1809.11096).
-
-    Those gathered in training belong to the weights of the last iterations; averaged weights have others.
-    """
+    ("standing statistics", known from BigGAN: Brock et al. 2019, https://arxiv.org/abs/1809.11096)."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     training, momenta = network.training, [layer.momentum for layer in layers]
     for layer in layers:
