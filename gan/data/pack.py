@@ -57,17 +57,17 @@ def open_pack(config: Config) -> Pack:
     cache = cache_folder(config.data_options)
     source = open_source(config.data, config.resolution, cache)
     try:
-        return find_or_make(source, cache / "packs" / fingerprint(source, config)[:16], config)
+        wanted = fingerprint(source, config)
+        return find_or_make(source, cache / "packs" / wanted[:16], config, wanted)
     except OSError as error:
         raise UsageError(
             f"cannot keep the packed images in {cache}: {reason(error)}; set --data-options.cache."
         ) from None
 
 
-def find_or_make(source: Source, folder: Path, config: Config) -> Pack:
-    """The pack of `source` in `folder`; made, or made again, where there is no whole one of these very images. Raises
-    UsageError when too many files were left out."""
-    wanted = fingerprint(source, config)
+def find_or_make(source: Source, folder: Path, config: Config, wanted: str) -> Pack:
+    """The pack of `source` in `folder`; made, or made again, where there is no whole one of the fingerprint `wanted`.
+    Raises UsageError when too many files were left out."""
     if (pack := read_pack(folder, wanted)) is None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with waiting_lock(folder.with_name(f".{folder.name}.lock"), f"packing {source.name}") as alone:
@@ -198,7 +198,7 @@ def write_pack(
         raise UsageError(f"{source} is a pack already.")
     images = open_source(source, resolution, cache_folder(data_options))
     try:
-        pack = find_or_make(images, out, config)
+        pack = find_or_make(images, out, config, fingerprint(images, config))
     except OSError as error:
         raise UsageError(f"cannot write the pack {out}: {reason(error)}.") from None
     say(f"{len(pack.images)} images in {out}. Train on them with --data {out}")
