@@ -4,11 +4,13 @@
 
 Both run on every core, one after the other in each round. The bare loop knows where every image is and which mode it
 has; the packer finds them, checks them, hashes them, counts duplicates and writes them. Rates are of the whole command
-but for Python's start. Then: the rate at which a pack feeds training, and (on Linux) the memory that packing takes, for
-a fifth of the images and for all.
+but for Python's start. Then: how long the bytes of the largest pack take to be written and nothing else, twice (the
+first time costs ten times as much on a virtual machine that has lent its free memory away); the rate at which a pack
+feeds training; and (on Linux) the memory that packing takes, for a fifth of the images and for all.
 """
 
 import multiprocessing
+import os
 import shutil
 import statistics
 import subprocess
@@ -101,6 +103,18 @@ def pack_rate(folder: Path, cache: Path) -> tuple[float, Pack]:
     return len(pack.images) / (time.perf_counter() - began), pack
 
 
+def seconds_to_write(path: Path, size: int) -> float:
+    """How long `size` bytes take into a new file, a MiB at a time, from one process."""
+    block = os.urandom(1 << 20)
+    began = time.perf_counter()
+    with open(path, "wb", buffering=0) as file:
+        for start in range(0, size, len(block)):
+            file.write(block[: size - start])
+    seconds = time.perf_counter() - began
+    path.unlink()
+    return seconds
+
+
 def feed_rate(pack: Pack, seconds: float = 2) -> float:
     """Images per second that the loader alone gives: gathered, moved and scaled, batches of 128."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -132,6 +146,9 @@ def main(images: int = 100_000, rounds: int = 3) -> None:
             print(f"{kind}: {packed / cores:,.0f} images/s per core, {cores} cores; of the bare loop's rate: "
                   f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}, n = {rounds})")  # fmt: skip
             if number == 0:
+                first, again = (seconds_to_write(Path(scratch, "bytes"), pack.images.nbytes) for _ in range(2))
+                print(f"packing took {len(paths) / packed:.2f} s; {pack.images.nbytes >> 20:,} MiB are written in "
+                      f"{first:.2f} s, again in {again:.2f} s")  # fmt: skip
                 print(f"the pack feeds {feed_rate(pack):,.0f} images/s, {torch.get_num_threads()} threads")
         for count in (images // 5, images):
             folder = Path(scratch, f"{count} images")
