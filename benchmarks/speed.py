@@ -1,0 +1,251 @@
+"""How fast training is, against a textbook loop, the convolutions alone and the device's ceilings:
+
+python -m benchmarks.speed [--width 64] [--batch-size 64] [--resolution 64] [--precision no] [--rounds 3]
+
+Each of several widths, batch sizes … is measured (`--width 64 128`). Every measurement is a process of its own; rounds
+take turns, so that a ratio compares neighbours in time. images/s are means over all iterations after the first three:
+textbook       as tutorials write it, decoding PNGs on the way (benchmarks/textbook.py)
+textbook step  the same, of one batch again and again
+trainer        this one as a user runs it, with logging, pictures and W&B offline
+step           this one, of one batch again and again, with neither
+convolutions   the networks' convolutions alone, forward and backward, as often as an iteration needs them
+floor          the operations of those, at the rate of a large matrix product
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import textbook
+from gan.config import parse
+from gan.data.sprites import draw_sprite
+from gan.networks import NETWORKS
+from gan.steps import frozen
+from gan.trainer import Trainer, train
+
+WARM_UP, IMAGES = 3, 2000
+
+
+@dataclasses.dataclass
+class Setting:
+    width: int
+    batch_size: int
+    resolution: int
+    precision: str
+    iterations: int
+
+    @property
+    def flags(self) -> list[str]:
+        return ["--resolution", str(self.resolution), "--batch-size", str(self.batch_size), "--model.width",
+                str(self.width), "--iterations", str(self.iterations), "--track.wandb", "offline"]  # fmt: skip
+
+
+def images_of(scratch: Path, resolution: int) -> Path:
+    """A folder of PNGs, as ImageFolder wants it."""
+    folder = scratch / f"images-{resolution}"
+    (folder / "sprites").mkdir(parents=True)
+    for index in range(IMAGES):
+        draw_sprite(index, resolution).convert("RGB").save(folder / "sprites" / f"{index}.png")
+    return folder
+
+
+def waited(device: torch.device) -> float:
+    """The time when the device has done all it was told to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def rate_of(step: Callable[[], object], setting: Setting, device: torch.device) -> float:
+    """images/s of an iteration."""
+    for _ in range(WARM_UP):
+        step()
+    began = waited(device)
+    for _ in range(setting.iterations - WARM_UP):
+        step()
+    return (setting.iterations - WARM_UP) * setting.batch_size / (waited(device) - began)
+
+
+def textbook_rate(setting: Setting, folder: Path, device: torch.device, same: bool = False) -> float:
+    images: Iterator[Tensor] = textbook.batches(folder, setting.resolution, setting.batch_size)
+    if same:
+        images = itertools.repeat(next(images).to(device))
+    seconds = textbook.train(images, setting.resolution, setting.width, setting.iterations, device)[WARM_UP:]
+    return len(seconds) * setting.batch_size / sum(seconds)
+
+
+def textbook_step_rate(setting: Setting, folder: Path, device: torch.device) -> float:
+    return textbook_rate(setting, folder, device, same=True)
+
+
+def trainer_rate(setting: Setting, folder: Path, device: torch.device) -> float:
+    """From the end of the warm-up to the end of the last iteration and of what is recorded then."""
+    times: list[float] = []
+    record = Trainer.record
+
+    def timed(self: Trainer, *words: Any) -> None:
+        record(self, *words)
+        if self.iteration in (WARM_UP, self.total):
+            times.append(waited(device))
+
+    Trainer.record = timed  # type: ignore[method-assign, assignment]
+    train(parse([*setting.flags, "--data", str(folder), "--out", str(folder.parent / f"run-{os.getpid()}")]))
+    return (setting.iterations - WARM_UP) * setting.batch_size / (times[1] - times[0])
+
+
+def step_rate(setting: Setting, folder: Path, device: torch.device) -> float:
+    rates: list[float] = []
+
+    def measure(self: Trainer, *words: Any) -> None:
+        batch = self.batches.at(0)
+        self.batches.at = lambda position: batch  # type: ignore[method-assign, assignment]
+        numbers = itertools.count()
+        rates.append(rate_of(lambda: self.iterate(next(numbers)), setting, device))
+
+    Trainer.run = measure  # type: ignore[method-assign, assignment]
+    train(parse([*setting.flags, "--data", str(folder), "--out", str(folder.parent / f"run-{os.getpid()}")]))
+    return rates[0]
+
+
+def convolutions(network: nn.Module) -> nn.Sequential:
+    found = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    return nn.Sequential(*found)
+
+
+def conv_iteration(setting: Setting, device: torch.device) -> Callable[[], None]:
+    """What an iteration asks of the convolutions: G once, D on real and generated images, D again for G."""
+    G, D = map(convolutions, NETWORKS["dcgan"](parse(setting.flags)))
+    for network in (G, D):
+        network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    z = torch.randn(setting.batch_size, 100, 1, 1, device=device)
+    real = torch.randn(setting.batch_size, 3, setting.resolution, setting.resolution, device=device)
+    real = real.contiguous(memory_format=torch.channels_last)
+
+    def iteration() -> None:
+        with torch.autocast(device.type, getattr(torch, DTYPES.get(setting.precision, "float32")),
+                            enabled=setting.precision in DTYPES):  # fmt: skip
+            fake = G(z)
+            (D(real).mean() + D(fake.detach()).mean()).backward()
+            with frozen(D):
+                D(fake).mean().backward()
+        for parameter in (*G.parameters(), *D.parameters()):
+            parameter.grad = None
+
+    return iteration
+
+
+DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
+
+
+def convolutions_rate(setting: Setting, folder: Path, device: torch.device) -> float:
+    return rate_of(conv_iteration(setting, device), setting, device)
+
+
+def floor_rate(setting: Setting, folder: Path, device: torch.device) -> float:
+    with FlopCounterMode(display=False) as counter:
+        conv_iteration(setting, device)()
+    operations, side = counter.get_total_flops() / setting.batch_size, 2048 if device.type == "cpu" else 8192
+    a = torch.randn(side, side, device=device, dtype=getattr(torch, DTYPES.get(setting.precision, "float32")))
+    seconds = []
+    for _ in range(12):
+        began = waited(device)
+        a @ a
+        seconds.append(waited(device) - began)
+    return 2 * side**3 / min(seconds) / operations
+
+
+KINDS: dict[str, Callable[[Setting, Path, torch.device], float]] = {
+    "textbook": textbook_rate,
+    "textbook step": textbook_step_rate,
+    "trainer": trainer_rate,
+    "step": step_rate,
+    "convolutions": convolutions_rate,
+    "floor": floor_rate,
+}
+RATIOS = [("trainer", "textbook"), ("step", "textbook step"), ("trainer", "step"), ("step", "convolutions"),
+          ("step", "floor")]  # fmt: skip
+
+
+def measure(kind: str, setting: Setting, folder: Path) -> dict[str, float]:
+    """images/s, and peak memory in MiB, of a process of its own."""
+    words = [
+        sys.executable,
+        "-m",
+        "benchmarks.speed",
+        "--one",
+        kind,
+        str(folder),
+        *map(str, dataclasses.astuple(setting)),
+    ]
+    environment = {**os.environ, "ACCELERATE_MIXED_PRECISION": setting.precision}
+    result = subprocess.run(words, env=environment, capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(f"{kind}: {result.stderr}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def one(kind: str, folder: str, *values: str) -> None:
+    """In that process."""
+    width, batch_size, resolution, precision, iterations = values
+    setting = Setting(int(width), int(batch_size), int(resolution), precision, int(iterations))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rate = KINDS[kind](setting, Path(folder), device)
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss
+    print(json.dumps({"rate": rate, "memory_mib": peak / 2**20}))
+
+
+def table(setting: Setting, found: dict[str, list[dict[str, float]]]) -> None:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
+    print(
+        f"\n{setting} on {device}, torch {torch.__version__}; medians (lowest–highest) of {len(found['step'])} rounds"
+    )
+    for kind, values in found.items():
+        rates = [value["rate"] for value in values]
+        memory = max(value["memory_mib"] for value in values)
+        print(f"{kind:14} {spread(rates)} images/s, {memory:.0f} MiB")
+    for one_kind, other in RATIOS:
+        ratios = [a["rate"] / b["rate"] for a, b in zip(found[one_kind], found[other], strict=True)]
+        print(f"{one_kind} / {other}: {spread(ratios)}")
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, standard in (("width", 64), ("batch-size", 64), ("resolution", 64)):
+        parser.add_argument(f"--{name}", type=int, nargs="+", default=[standard])
+    parser.add_argument("--precision", nargs="+", default=["no"], choices=["no", *DTYPES])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=1000 if torch.cuda.is_available() else 12)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["XDG_CACHE_HOME"] = scratch
+        folders = {resolution: images_of(Path(scratch), resolution) for resolution in asked.resolution}
+        for values in itertools.product(asked.width, asked.batch_size, asked.resolution, asked.precision):
+            setting = Setting(*values, iterations=asked.iterations)
+            found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+            for _ in range(asked.rounds):
+                for kind in KINDS:
+                    found[kind].append(measure(kind, setting, folders[setting.resolution]))
+            table(setting, found)
+
+
+if __name__ == "__main__":
+    one(*sys.argv[2:]) if sys.argv[1:2] == ["--one"] else main()
