@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+import torch.distributed.nn.functional  # its functions keep for ever the process group that they find when imported
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration
 from accelerate.utils.dataclasses import DDPCommunicationHookType

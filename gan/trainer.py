@@ -49,6 +49,14 @@ from gan.watchdog import Watchdog
 def train(config: Config) -> None:
     """A whole run: new, or going on from its newest checkpoint."""
     accelerator = start_processes(config)
+    train_on(accelerator, config)
+    # No network that DDP has wrapped is left, so the group goes for good, and waits for its threads. One of gloo's that
+    # lets go of the last collective's tensor when Python is on its way out aborts the process
+    accelerator.state.destroy_process_group()
+
+
+def train_on(accelerator: Accelerator, config: Config) -> None:
+    """The run, in the process group that there is."""
     folder = RunFolder(Path(str(config.out)))
     with Watchdog(accelerator, config.distributed.timeout) as watchdog:
         together(accelerator, lambda: check_places(config, folder))
@@ -74,7 +82,6 @@ def train(config: Config) -> None:
             raise
         finally:
             folder.unlock()
-    accelerator.state.destroy_process_group()
 
 
 @contextmanager
