@@ -5,12 +5,13 @@ GPU. Process 1 alone then has a gradient of D that overflows.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 import gan.player
-from gan.config import parse
+from gan.config import Config, parse
 from gan.data.pack import open_pack
 from gan.processes import start_processes, together
 from gan.run_folder import RunFolder
@@ -24,13 +25,13 @@ together(accelerator, folder.create if accelerator.is_main_process else lambda: 
 pack = open_pack(config)
 
 
-def build(precision: str) -> Trainer:
+def build(config: Config, precision: str) -> Trainer:
     setattr(gan.player, "precision", lambda accelerator: precision)  # noqa: B010  # mypy: an import is not assignable
     return Trainer(config, accelerator, folder, pack)
 
 
-def check() -> None:
-    plain, scaled = build("no"), build("fp16")
+def check(config: Config) -> None:
+    plain, scaled = build(config, "no"), build(config, "fp16")
     for iteration in range(3):
         plain.iterate(iteration)
         scaled.iterate(iteration)
@@ -61,10 +62,11 @@ def check() -> None:
         hook.remove()
     plain.iterate(4)
     assert not parameter.equal(before)
-    print(f"process {accelerator.process_index} agrees")
+    print(f"process {accelerator.process_index} agrees at accumulation {config.accumulation}")
 
 
 gone = group_is_gone()
-check()
+for accumulation in (1, 2):
+    check(replace(config, accumulation=accumulation))
 accelerator.state.destroy_process_group()
 assert gone()
