@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch._dynamo  # noqa: F401  # DDP imports it
 import tyro
 from PIL import Image
 
+import gan.trainer  # noqa: F401  # train imports it
 from gan import checkpoint
 from gan.cli import train
 from tests.conftest import TINY, log_of, without_clock
@@ -144,7 +146,7 @@ def torment(kills: int, processes: int, seed: int, scratch: Path) -> Score:
     duration, expected = time.monotonic() - began - starting, content(scratch / "reference")
     assert len(expected) == 5 + 1 + 2 * (TOTAL // 10) + 1 + 2
     score, chance = Score(), random.Random(seed)
-    while score.kills < kills:
+    while score.kills < kills or not score.finished:
         run = scratch / f"run {score.finished}"
         children = start(run, images, processes)
         training = chance.random() < 0.7  # else it is still starting
@@ -172,7 +174,7 @@ def torment(kills: int, processes: int, seed: int, scratch: Path) -> Score:
 
 def main(kills: int = 300, processes: int = 1, seed: int = 0) -> None:
     """Args:
-    kills: How many.
+    kills: How many, or as many more as it takes until a run is finished.
     processes: Of each run.
     seed: Of the instants.
     """
