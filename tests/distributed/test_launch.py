@@ -144,8 +144,10 @@ def test_machines_that_share_no_disk_go_on_from_the_first_ones_checkpoint(images
 @pytest.mark.parametrize(
     ("second", "sentence"),
     [
-        (("--seed", 1), "process 1 differs from process 0 in its --seed"),
-        (("--log-every", 7, "--model.width", 8), "process 1 differs from process 0 in its --log-every, --model.width"),
+        (
+            ("--seed", 1, "--log-every", 7, "--model.width", 8),
+            "process 1 differs from process 0 in its --seed, --log-every, --model.width",
+        ),
         (("--data", "sprites"), "process 1 differs from process 0 in its images"),
         (("--data", "nowhere"), "there is no 'nowhere'"),
     ],
