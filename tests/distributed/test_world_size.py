@@ -55,6 +55,9 @@ CASES: dict[str, tuple[str, ...]] = {
 }
 ON_FOUR = ("BatchNorm", "accumulation 2, no normalisation", "penalty r1-r2, MSG")
 """Compared on four processes every time; the others too with pytest -m slow."""
+LONG = (*ON_FOUR, "no normalisation")
+"""Always trained for all the iterations. For the others 40, sixteen passes over the images, do: what differs between
+the processes shows in the first ones, at a million times the bound. With pytest -m slow they are all alike."""
 Ended = Callable[..., Checkpoint]
 
 
@@ -77,14 +80,16 @@ def ended(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 
 @pytest.fixture(scope="module")
-def case(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """The last checkpoint of one of CASES. Runs of one number of processes share their start, which takes longest."""
+def case(images: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Ended:
+    """The last checkpoint of one of CASES. Runs of one number of processes share their start."""
+    everything = pytestconfig.option.markexpr != "not slow"
+    iterations = {name: ITERATIONS if everything or name in LONG else 40 for name in CASES}
 
     @cache
     def runs(processes: int, names: tuple[str, ...]) -> Path:
         folder = tmp_path_factory.mktemp(f"processes {processes}")
-        common = [*TINY, "--data", images, "--dtype", "float64", "--iterations", ITERATIONS, "--optim-g.lr", "1e-3"]
-        jobs = {name: [str(word) for word in (*common, *words)] for name, words in CASES.items() if name in names}
+        common = [*TINY, "--data", images, "--dtype", "float64", "--optim-g.lr", "1e-3", "--iterations"]
+        jobs = {name: [str(word) for word in (*common, iterations[name], *CASES[name])] for name in names}
         launcher = with_processes(processes)
         result = run_module("tests.distributed.train_all", folder, json.dumps(jobs), launcher=launcher, timeout=880)
         assert result.returncode == 0, result.stderr
@@ -93,7 +98,7 @@ def case(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     def run(name: str, processes: int) -> Checkpoint:
         others = tuple(other for other in CASES if other not in ON_FOUR)
         names = tuple(CASES) if processes < 4 else ON_FOUR if name in ON_FOUR else others
-        return checkpoint_of(runs(processes, names) / name, ITERATIONS)
+        return checkpoint_of(runs(processes, names) / name, iterations[name])
 
     return run
 
@@ -202,7 +207,7 @@ def test_compressed_gradients_are_rounded_and_no_more(form: str, ended: Ended) -
         assert 0 < difference < 3 * unit, name
 
 
-@pytest.mark.parametrize("name", ["planets_64.zip", "region_flags_64.zip"])
+@pytest.mark.parametrize("name", ["planets_64.zip", pytest.param("region_flags_64.zip", marks=pytest.mark.slow)])
 def test_real_images(name: str, tmp_path: Path) -> None:
     folder = os.environ.get("GAN_TEST_IMAGES")
     if not folder:
