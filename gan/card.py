@@ -90,7 +90,7 @@ def training(config: Config, found: Checkpoint, facts: dict[str, Any]) -> dict[s
         "processes": facts.get("processes"),
         "devices": devices,
         "mixed precision": facts.get("precision"),
-        "versions": ", ".join(f"{package} {facts[package]}" for package in packages if package in facts),
+        "versions": ", ".join(f"{package} {facts[package]}" for package in packages if package in facts) or None,
         "commit": facts.get("commit"),
     }  # fmt: skip
 
@@ -103,7 +103,8 @@ def scores(run: Path, found: Checkpoint, weights: str) -> list[str]:
         if entry["checkpoint"] == found.path.name and protocol["weights"] == weights:
             values = ", ".join(f"{name} {value:.4g}" for name, value in entry["values"].items())
             lines.append(f"- {entry['metric']} ({entry['better']} is better): {values}; {protocol['real']} real images "
-                         f"({protocol['split']}), {protocol['fake']} generated")  # fmt: skip
+                         f"of {Path(protocol['data']).name} ({protocol['split']}), {protocol['fake']} generated, "
+                         f"seed {protocol['seed']}")  # fmt: skip
     if (score := found.state.get("score")) and weights == "ema":
         lines.append(f"- during training, {score['metric']} ({score['better']} is better): {score['value']:.4g}")
     return lines

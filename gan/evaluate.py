@@ -190,9 +190,13 @@ def evaluate_run(run: Path, config: Config, paths: list[Path | None], request: R
     evaluator = Evaluator(config, pack, accelerator, request.metrics, request.count, request.seed,
                           request.inception_weights)  # fmt: skip
     fresh: list[Entry] = []
+    done: set[str] = set()
     for path in paths:
         found = from_main(accelerator, partial(read_checkpoint, run, path), to_message, from_message)
         assert found is not None
+        if found.path.name in done:  # named twice, or also as the newest
+            continue
+        done.add(found.path.name)
         values = evaluator(load_generator(config, found, request.weights))
         if accelerator.is_main_process:
             fresh += describe(run, found, values, evaluator, request)

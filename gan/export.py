@@ -106,7 +106,9 @@ def upload(folder: Path, name: str) -> str:
     api = huggingface_hub.HfApi()
     try:
         made = api.create_repo(name, private=True, exist_ok=True)
-        api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message="Upload a generator")
+        api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message="Upload a generator",
+                          delete_patterns=[file for file, _ in FORMATS.values()])  # fmt: skip  # of another generator
         return str(made)
     except Exception as error:  # of whichever HTTP library this version of the hub's uses
-        raise RunError(f"{folder} is written, but cannot be pushed to {name}: {' '.join(str(error).split())}") from None
+        what = " ".join(str(error).split())
+        raise RunError(f"{folder} is written, but not pushed: {what}. Later: hf upload {name} {folder}") from None

@@ -11,6 +11,7 @@ from torch.special import ndtr, ndtri
 from gan.randomness import latents
 
 SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
+MOST = 1_000_000
 TERM = re.compile(r"([+-])(?:(\d+\.?\d*|\.\d+)\*)?(\d+)")
 
 
@@ -27,12 +28,14 @@ def numbered(seed: int, rows: Iterable[int], z_dim: int) -> Tensor:
 def parse_seeds(words: Sequence[str]) -> tuple[int, ...]:
     """ "0-99", "3", "5,8" → the seeds in that order. Raises ValueError."""
     seeds: list[int] = []
-    for word in ",".join(words).split(","):
+    for word in re.sub(r"\s", "", ",".join(words)).split(","):
         if (found := SEEDS.fullmatch(word)) is None:
             raise ValueError(f"{word!r} is neither a seed nor a range of seeds such as 0-99")
         first, last = int(found[1]), int(found[2] or found[1])
         if last < first:
             raise ValueError(f"{word!r} ends before it begins")
+        if last - first >= MOST:
+            raise ValueError(f"{word!r} is more than {MOST} seeds")
         seeds += range(first, last + 1)
     return tuple(seeds)
 

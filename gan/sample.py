@@ -24,12 +24,15 @@ from gan.errors import UsageError
 from gan.latents import Mix, latent, parse_mix, parse_seeds, truncated, walk
 from gan.metrics.comparison import background, to_rgb
 from gan.metrics.nearest import distances_among, nearest_images
+from gan.run_folder import replace_file
 from gan.telemetry.animation import FILMS
 from gan.telemetry.console import say
 from gan.telemetry.grids import grid, to_image, write_picture
 from gan.trained import TrainedGenerator, draw, load, with_images
 
 COUNT = 64
+FEW = 100
+"""Of fewer training images, the nearest twentieth says little."""
 FRAME_MS = 40
 SEEDS = PrimitiveConstructorSpec[tuple[int, ...]](
     nargs="*",
@@ -41,7 +44,7 @@ SEEDS = PrimitiveConstructorSpec[tuple[int, ...]](
 MIX = PrimitiveConstructorSpec[tuple[Mix, ...]](
     nargs="*",
     metavar="SUM…",
-    instance_from_str=lambda words: tuple(map(parse_mix, words)),
+    instance_from_str=lambda words: tuple(map(parse_mix, words or [""])),
     is_instance=lambda value: isinstance(value, tuple),
     str_from_instance=lambda value: [str(mix.weights) for mix in value],
 )
@@ -54,6 +57,8 @@ class Chosen:
     names: list[str]
     z: Tensor
     """(n, z_dim), float64"""
+    parts: list[Tensor]
+    """Of images that are sums, the latents (…, z_dim) of what each is a sum of."""
 
 
 def write_samples(
@@ -93,13 +98,14 @@ def write_samples(
         cache: Where the packed training images are kept; by default where the run keeps them.
     """
     check_choice(count, seed, seeds, mix)
-    out = check_output(out, each, interpolate, steps, nearest)
+    out = check_output(out, each, interpolate, steps, nearest, data)
     if truncation is not None and not truncation > 0:
         raise UsageError(f"--truncation {truncation} must be above 0.")
     G = on_device(load(source, weights), device)
     chosen = choose(G.z_dim, COUNT if count is None else count, seed or 0, seeds, mix)
     if truncation is not None:
-        chosen = Chosen(chosen.names, truncated(chosen.z, truncation))
+        cut = functools.partial(truncated, limit=truncation)
+        chosen = Chosen(chosen.names, cut(chosen.z), list(map(cut, chosen.parts)))
     if each:
         write_each(G, chosen, each)
     elif interpolate:
@@ -107,7 +113,7 @@ def write_samples(
     elif nearest:
         save_picture(beside_nearest(G, chosen, nearest, with_images(G.config, data, cache)), out)
     else:
-        save_picture(parts_and_sums(G, mix, chosen.z) if mix else grid(draw_all(G, chosen.z)), out)
+        save_picture(parts_and_sums(G, chosen) if chosen.parts else grid(draw_all(G, chosen.z)), out)
     say(f"{len(chosen.z)} images in {each or out}")
 
 
@@ -120,11 +126,14 @@ def check_choice(count: int | None, seed: int | None, seeds: Sequence[int], mix:
         raise UsageError("--seeds, --mix, and --count with --seed are three ways to choose images; give one of them.")
 
 
-def check_output(out: Path | None, each: Path | None, interpolate: int | None, steps: int, nearest: int | None) -> Path:
+def check_output(out: Path | None, each: Path | None, interpolate: int | None, steps: int, nearest: int | None,
+                 data: str | None) -> Path:  # fmt: skip
     """Where a picture or film goes. Raises UsageError."""
     given = {"--each": each, "--interpolate": interpolate, "--nearest": nearest}
     if len(asked := [name for name, value in given.items() if value is not None]) > 1:
         raise UsageError(f"{' and '.join(asked)} exclude each other.")
+    if data is not None and nearest is None:
+        raise UsageError("--data names the training images for --nearest; give that too.")
     if each and out:
         raise UsageError("--each FOLDER writes files of their own, --out one picture; give one of them.")
     if interpolate is not None and (interpolate < 2 or steps < 1):
@@ -142,18 +151,22 @@ def on_device(G: TrainedGenerator, name: str) -> TrainedGenerator:
     """Raises UsageError."""
     try:
         auto = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return G.to(torch.device(name) if name != "auto" else auto or torch.device("cpu"))
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        device = torch.device(name) if name != "auto" else auto or torch.device("cpu")
+        G(torch.zeros(1, G.to(device).z_dim, device=device)).cpu()
+        return G
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError, ImportError) as error:
         raise UsageError(f"--device {name} does not work here: {str(error).splitlines()[0]}") from None
 
 
 def choose(z_dim: int, count: int, seed: int, seeds: Sequence[int], mix: Sequence[Mix]) -> Chosen:
     """Sums of seeds, or the first image of each of several seeds, or the first `count` images of one."""
     if mix:
-        return Chosen([f"mix{index}" for index in range(len(mix))], torch.stack([one.latent(z_dim) for one in mix]))
+        parts = [torch.stack([latent(seed, 0, z_dim) for seed in one.weights]) for one in mix]
+        names = [f"mix{index}" for index in range(len(mix))]
+        return Chosen(names, torch.stack([one.latent(z_dim) for one in mix]), parts)
     wanted = [(seed, 0) for seed in seeds] or [(seed, index) for index in range(count)]
     names = [f"seed{seed}-{index:05d}" for seed, index in wanted]
-    return Chosen(names, torch.stack([latent(seed, index, z_dim) for seed, index in wanted]))
+    return Chosen(names, torch.stack([latent(seed, index, z_dim) for seed, index in wanted]), [])
 
 
 def blocks(G: TrainedGenerator, z: Tensor) -> Iterator[np.ndarray]:
@@ -184,16 +197,15 @@ def write_film(G: TrainedGenerator, z: Tensor, stops: int, steps: int, out: Path
     frames = (grid(np.stack(list(itertools.islice(images, path.shape[1])))) for _ in path)
     film = FILMS[out.suffix.lower()](frames, FRAME_MS)
     with written_into(out.parent):
-        out.write_bytes(film)
+        replace_file(out, film)
 
 
-def parts_and_sums(G: TrainedGenerator, mix: Sequence[Mix], sums: Tensor) -> Image.Image:
+def parts_and_sums(G: TrainedGenerator, chosen: Chosen) -> Image.Image:
     """A row for each sum: its parts, white, and last what they come to."""
-    columns = max(len(one.weights) for one in mix) + 1
-    parts = [latent(seed, 0, G.z_dim) for one in mix for seed in one.weights]
-    drawn = iter(draw_all(G, torch.stack([*parts, *sums])))
+    columns = max(map(len, chosen.parts)) + 1
+    drawn = iter(draw_all(G, torch.cat([*chosen.parts, chosen.z])))
     white = np.full((G.resolution, G.resolution, G.channels), 255, np.uint8)
-    tiles = np.stack([[next(drawn) for _ in one.weights] + [white] * (columns - len(one.weights)) for one in mix])
+    tiles = np.stack([[next(drawn) for _ in part] + [white] * (columns - len(part)) for part in chosen.parts])
     tiles[:, -1] = list(drawn)
     return grid(tiles.reshape(-1, *white.shape), columns)
 
@@ -205,8 +217,9 @@ def beside_nearest(G: TrainedGenerator, chosen: Chosen, k: int, config: Config) 
         raise UsageError(f"--nearest {k} must be below the number of training images, {len(real)}.")
     drawn = draw_all(G, chosen.z)
     over_background = functools.partial(to_rgb, background=ground)
-    distances, numbers = nearest_images(drawn, real, k, over_background)
-    say(likeness(distances[:, 0], distances_among(real, over_background)))
+    mirrored = config.augment.flip > 0  # G has seen both
+    distances, numbers = nearest_images(drawn, real, k, over_background, mirrored)
+    say(likeness(distances[:, 0], distances_among(real, over_background, mirrored)))
     order = distances[:, 0].argsort(stable=True)
     white = np.full_like(drawn[:1], 255)
     rows = [np.concatenate([drawn[row][None], white, real[numbers[row].numpy()]]) for row in order]
@@ -216,11 +229,12 @@ def beside_nearest(G: TrainedGenerator, chosen: Chosen, k: int, config: Config) 
 def likeness(distances: Tensor, among: Tensor) -> str:
     """In words: how near images are to training images (n,), and those to each other (m,)."""
     text = f"From an image to the nearest training image: {distances.median():.1f} of 255 levels (median)."
-    if not len(among):
+    if len(among) < FEW:
         return text
     close = int((distances < among.quantile(0.05)).sum())
     return (f"{text} From a training image to the nearest other one: {among.median():.1f}. Nearer than 19 in 20 "
-            f"training images are to another: {close} of {len(distances)} images.")  # fmt: skip
+            f"training images are to another: {close} of {len(distances)} images; where their rows show one image "
+            "again and again, it has been learnt by heart.")  # fmt: skip
 
 
 @contextlib.contextmanager

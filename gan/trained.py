@@ -50,6 +50,8 @@ class TrainedGenerator(nn.Module):
         evaluation mode. Raises UsageError for a folder that is none, and what huggingface_hub raises."""
         folder = Path(name)
         if not folder.is_dir():
+            if str(name).startswith((".", "/", "~")) or str(name).count("/") != 1:
+                raise UsageError(f"there is no folder {name}; on the hub, a model is called user/name.")
             from huggingface_hub import snapshot_download  # here alone: a folder needs none of it
 
             folder = Path(snapshot_download(str(name), revision=revision, token=token,
@@ -59,7 +61,8 @@ class TrainedGenerator(nn.Module):
             config = from_json((folder / CONFIG_FILE).read_text("utf-8"))
             network = build(config)
             network.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError,
+                safetensors.SafetensorError) as error:  # fmt: skip
             what = f"{folder} is no whole exported folder, or one of another version ({reason(error)})."
             raise UsageError(what) from None
         return cls(config, network)
@@ -83,7 +86,8 @@ def load(path: str | Path, weights: str = "ema") -> TrainedGenerator:
 def locate(path: Path) -> tuple[Path, Path | None]:
     """A run folder, or a checkpoint in one → (run, checkpoint; None for the newest intact). Raises UsageError."""
     if (path / "manifest.json").exists() and (path / "../../config.yaml").exists():
-        return Path(os.path.normpath(path / "../..")), path
+        place = path.resolve() if path.is_symlink() else path
+        return Path(os.path.normpath(place / "../..")), path
     if not (path / "config.yaml").exists():
         raise UsageError(f"{path} is neither a run folder nor a checkpoint in one.")
     if not checkpoint.listed(path / "checkpoints"):

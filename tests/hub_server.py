@@ -35,6 +35,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
             for line in map(json.loads, body.decode().splitlines()):
                 if line["key"] == "file":
                     files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                if line["key"] == "deletedFile":
+                    del files[line["value"]["path"]]
+            print("holds", *sorted(files), flush=True)
             return {"success": True, "commitOid": COMMIT, "commitUrl": f"{self.address}/me/model/commit/{COMMIT}"}
         return {"errors": [], "warnings": []}  # of the model card's header
 
@@ -42,7 +45,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        print(self.command, self.path, flush=True)
+        print(self.command, self.path, self.headers["Authorization"], flush=True)
         name = self.path.rpartition("/")[2].partition("?")[0]
         if "/tree/" in self.path:
             tree = [{"type": "file", "path": name, "size": len(files[name]), "oid": COMMIT} for name in files]

@@ -47,9 +47,14 @@ def test_a_folder_in_the_layout_of_the_hub(run: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "out" / "samples.png") as picture:
         assert picture.mode == "RGBA"
         assert (np.asarray(picture) == np.asarray(grid(drawn(run, 64)))).all()
-    for name in ("README.md", "config.json"):
-        assert str(tmp_path.parent) not in (tmp_path / "out" / name).read_text()
     assert "(8, 4, 16, 16) in [−1, 1]" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_no_file_says_where_it_was_made(run: Path, tmp_path: Path) -> None:
+    assert gan("export", run, tmp_path / "out", "--formats", "onnx", "torch-export") == 0
+    for path in (tmp_path / "out").iterdir():
+        for place in (ROOT, sys.prefix, Path(torch.__file__).parent, tmp_path, Path.home()):
+            assert str(place).encode() not in path.read_bytes(), path.name
 
 
 def test_it_works_offline_on_another_machine(run: Path, tmp_path: Path) -> None:
@@ -112,7 +117,7 @@ def test_a_format_that_gives_other_images_is_not_kept(
 ) -> None:
     def wrong(G: torch.nn.Module, z: torch.Tensor, path: Path):  # type: ignore[no-untyped-def]
         path.touch()
-        return lambda z: G(z) + 0.05
+        return lambda z: G(z) + 2.1 / 127.5  # two levels
 
     monkeypatch.setitem(FORMATS, "onnx", ("model.onnx", wrong))
     assert gan("export", run, tmp_path / "out", "--formats", "onnx") == 1
@@ -169,20 +174,38 @@ def test_pushed_and_fetched(run: Path, hub: tuple[dict[str, str], "subprocess.Po
     code = (
         "import sys; from gan import TrainedGenerator\n"
         "import safetensors.torch as s\n"
-        "for local in (False, True):\n"
-        "    G = TrainedGenerator.from_pretrained('me/model', local_files_only=local)\n"
-        "    s.save_file(G.network.state_dict(), sys.argv[1])"
+        "options = {'revision': 'v1', 'token': 'mine', 'local_files_only': bool(sys.argv[2])}\n"
+        "G = TrainedGenerator.from_pretrained('me/model', **options)\n"
+        "s.save_file(G.network.state_dict(), sys.argv[1])"
     )
-    fetch = [sys.executable, "-c", code, str(tmp_path / "fetched")]
-    subprocess.run(fetch, env=environment, check=True, capture_output=True, cwd=ROOT)
-    assert (tmp_path / "fetched").read_bytes() == (tmp_path / "out" / "model.safetensors").read_bytes()
-    server.kill()
+    for local in ("", "local"):
+        fetch = [sys.executable, "-c", code, str(tmp_path / "fetched"), local]
+        subprocess.run(fetch, env=environment, check=True, capture_output=True, cwd=ROOT)
+        assert (tmp_path / "fetched").read_bytes() == (tmp_path / "out" / "model.safetensors").read_bytes()
+        (tmp_path / "fetched").unlink()
+        server.kill()
     assert server.stdout is not None
     asked = server.stdout.read().splitlines()
     created = next(json.loads(line.split(" ", 2)[2]) for line in asked if "/api/repos/create" in line)
     assert created.get("private") or created["visibility"] == "private"
-    fetched = {line.rpartition("/")[2] for line in asked if line.startswith("GET") and "/resolve/" in line}
+    fetched = {line.split()[1].rpartition("/")[2] for line in asked if line.startswith("GET") and "/resolve/" in line}
     assert fetched == {"config.json", "model.safetensors"}
+    assert any("/revision/v1" in line and line.endswith("Bearer mine") for line in asked)
+
+
+def test_a_second_push_takes_away_what_the_first_had_besides(
+    run: Path, hub: tuple[dict[str, str], "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    environment, server = hub
+    for formats in (["--formats", "torch-export"], []):
+        folder = str(tmp_path / f"out{len(formats)}")
+        push = [sys.executable, "-m", "gan", "export", str(run), folder, *formats, "--push", "me/model"]
+        subprocess.run(push, env={**environment, "HF_TOKEN": TOKEN}, check=True, capture_output=True, cwd=ROOT)
+    server.kill()
+    assert server.stdout is not None
+    left = [line for line in server.stdout.read().splitlines() if line.startswith("holds ")]
+    assert "model.pt2" in left[0]
+    assert left[1] == f"holds {' '.join(LAYOUT)}"
 
 
 def test_a_push_that_fails_keeps_the_folder(
@@ -190,7 +213,7 @@ def test_a_push_that_fails_keeps_the_folder(
 ) -> None:
     environment, _ = hub
     push = [sys.executable, "-m", "gan", "export", str(run), str(tmp_path / "out"), "--push", "me/model"]
-    for token, status, sentence in ((None, 2, "hf auth login"), ("wrong", 1, "is written, but cannot be pushed")):
+    for token, status, sentence in ((None, 2, "hf auth login"), ("wrong", 1, "is written, but not pushed")):
         extra = {"HF_TOKEN": token} if token else {}
         result = subprocess.run(push, env={**environment, **extra}, capture_output=True, text=True, cwd=ROOT)
         assert result.returncode == status, result.stderr

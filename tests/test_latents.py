@@ -20,12 +20,14 @@ def test_a_latent_depends_on_its_seed_and_number_alone() -> None:
 
 def test_ranges_and_single_seeds() -> None:
     assert parse_seeds(["0-3"]) == (0, 1, 2, 3)
-    assert parse_seeds(["7,3-4", "3"]) == (7, 3, 4, 3)
+    assert parse_seeds(["7, 3-4", "3"]) == (7, 3, 4, 3)
     for wrong in ("", "3-", "a", "1,,2", "-1"):
         with pytest.raises(ValueError, match="neither a seed nor a range"):
             parse_seeds([wrong])
     with pytest.raises(ValueError, match="ends before it begins"):
         parse_seeds(["5-3"])
+    with pytest.raises(ValueError, match="more than 1000000 seeds"):
+        parse_seeds(["0-99999999999"])
 
 
 @pytest.mark.parametrize(

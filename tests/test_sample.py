@@ -10,10 +10,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from gan.config import AugmentConfig, DataOptions
 from gan.latents import numbered, parse_mix, truncated
-from gan.sample import draw_all
+from gan.metrics.comparison import to_rgb
+from gan.sample import draw_all, likeness
 from gan.telemetry.grids import grid
 from gan.trained import load
 from tests.conftest import ROOT, drawn, gan, untrained_run
@@ -81,6 +84,12 @@ def test_sums_stand_behind_their_parts(run: Path, tmp_path: Path) -> None:
     assert (pixels(tmp_path / "mix.png") == np.vstack([np.hstack(row) for row in rows])).all()
     for index in range(2):
         assert (pixels(tmp_path / "each" / f"mix{index}.png") == sums[index]).all()
+    assert gan("sample", run, "--mix", "3", "--truncation", 0.3, "--out", tmp_path / "cut.png") == 0
+    part, total = np.hsplit(pixels(tmp_path / "cut.png"), 2)
+    assert (part == total).all()
+    assert (part != three).any()
+    assert gan("sample", run, "--seeds", 3, "--truncation", 0.3, "--each", tmp_path / "cut") == 0
+    assert (pixels(tmp_path / "cut" / "seed3-00000.png") == part).all()
 
 
 def test_a_film_passes_the_chosen_images(run: Path, tmp_path: Path) -> None:
@@ -109,31 +118,44 @@ def passed(frames: list[np.ndarray], stills: list[np.ndarray]) -> list[int]:
 
 
 def test_training_images_stand_beside_what_is_like_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A generator's own images, and others, as training data: each is found beside itself; the first row is the most
-    alike."""
-    run = untrained_run(tmp_path / "run")
-    assert gan("sample", run, "--seeds", "0-29", "--each", tmp_path / "data") == 0
-    assert gan("sample", run, "--seeds", "40,7,9", "--nearest", 2, "--data", tmp_path / "data",
-               "--out", tmp_path / "near.png") == 0  # fmt: skip
+    """A generator's own images as training data, one of them mirrored: each is found, beside itself and on top."""
+    run = untrained_run(tmp_path / "run", augment=AugmentConfig(flip=0.5))
+    assert gan("sample", run, "--seeds", "0-119", "--each", tmp_path / "data") == 0
+    turned = tmp_path / "data" / "seed9-00000.png"
+    Image.fromarray(pixels(turned)[:, ::-1]).save(turned)
+    assert gan("sample", run, "--seeds", "400,7,9", "--nearest", 2, "--data", tmp_path / "data",
+               "--out", tmp_path / "near.png", "--data-options.cache", tmp_path / "cache") == 0  # fmt: skip
+    assert (tmp_path / "cache").exists()
     rows = pixels(tmp_path / "near.png").reshape(3, 16, 4, 16, 3).swapaxes(1, 2)
-    for row, seed in zip(rows[:2], (7, 9), strict=True):
+    for row, seed, step in zip(rows[:2], (7, 9), (1, -1), strict=True):
         assert (row[0] == drawn(run, 1, seed=seed)[0]).all()
-        assert (row[2] == row[0]).all(), "its copy among the training images"
+        assert (row[2] == row[0][:, ::step]).all(), "its copy among the training images"
         assert (row[3] != row[0]).any()
-    assert (rows[2][0] == drawn(run, 1, seed=40)[0]).all()
+    assert (rows[2][0] == drawn(run, 1, seed=400)[0]).all()
     assert (rows[:, 1] == 255).all()
-    assert "Nearer than 19 in 20 training images are to another: 2 of 3 images." in capsys.readouterr().out
+    assert "Nearer than 19 in 20 training images are to another: 2 of 3 images;" in capsys.readouterr().out
 
 
-def test_alpha_is_compared_over_the_background(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = untrained_run(tmp_path / "run", channels=4)
+def test_how_alike_is_told_in_words() -> None:
+    among, distances = torch.arange(1.0, 201), torch.tensor([5.0, 10.9, 12.0])
+    assert "another: 2 of 3 images" in likeness(distances, among), "a twentieth of 200 is nearer than 10.95"
+    assert "(median)" in likeness(distances, among[:99])
+    assert "another" not in likeness(distances, among[:99]), "too few to say"
+
+
+def test_alpha_is_compared_over_the_runs_background(tmp_path: Path) -> None:
+    """An opaque image with the colours that the drawn one has over the run's red is the nearest, not its negative."""
+    run = untrained_run(tmp_path / "run", channels=4, data_options=DataOptions(background="#ff0000"))
+    seen = to_rgb(drawn(run, 1), (255, 0, 0))[0]
+    white = to_rgb(drawn(run, 1), (255, 255, 255))[0]
     (tmp_path / "data").mkdir()
-    for index in range(3):
-        clear = np.full((16, 16, 4), (index, 9, 9, 0), np.uint8)
-        Image.fromarray(clear).save(tmp_path / "data" / f"{index}.png")
-    assert gan("sample", run, "--count", 2, "--nearest", 1, "--data", tmp_path / "data",
-               "--data-options.cache", tmp_path, "--out", tmp_path / "near.png") == 0  # fmt: skip
-    assert "Nearer than" not in capsys.readouterr().out, "all of them look white, so none has another near it"
+    opaque = np.dstack([seen, np.full((16, 16), 255, np.uint8)])
+    for index, colours in enumerate([255 - seen, white, seen]):
+        image = np.dstack([colours, np.full((16, 16), 255, np.uint8)])
+        Image.fromarray(image).save(tmp_path / "data" / f"{index}.png")
+    assert gan("sample", run, "--count", 1, "--nearest", 1, "--data", tmp_path / "data",
+               "--out", tmp_path / "near.png") == 0  # fmt: skip
+    assert (pixels(tmp_path / "near.png")[:, 32:] == opaque).all()
 
 
 def test_an_export_is_sampled_as_its_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +189,9 @@ def test_an_export_is_sampled_as_its_run(run: Path, tmp_path: Path, capsys: pyte
         (["--truncation", "nan"], "--truncation nan must be above 0"),
         (["--device", "abacus"], "--device abacus does not work here"),
         (["--device", "cuda:7"], "--device cuda:7 does not work here"),
+        (["--device", "meta"], "--device meta does not work here"),
+        (["--mix"], "no sum of seeds"),
+        (["--data", "somewhere"], "--data names the training images for --nearest"),
     ],
 )
 def test_refusals(run: Path, words: list[object], sentence: str, tmp_path: Path,
@@ -191,6 +216,22 @@ def test_a_place_that_cannot_be_written(run: Path, tmp_path: Path, capsys: pytes
                   ["--interpolate", 2, "--steps", 1, "--out", tmp_path / "file" / "x.gif"]):  # fmt: skip
         assert gan("sample", run, "--count", 2, *words) == 2
         assert f"cannot write into {tmp_path / 'file'}" in capsys.readouterr().err
+
+
+def test_a_film_that_fails_leaves_the_one_before(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("--interpolate", 2, "--count", 2, "--steps", 1, "--out", tmp_path / "film.gif")
+    assert gan("sample", run, *words) == 0
+    before = (tmp_path / "film.gif").read_bytes()
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:9])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert gan("sample", run, *words) == 2
+    assert (tmp_path / "film.gif").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
 
 
 def test_a_film_without_its_library(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan.config import Config, ModelConfig
+from gan.config import Config, DataOptions, ModelConfig
 from gan.errors import UsageError
 from gan.latents import numbered
 from gan.networks.batchnorm import estimate_statistics
@@ -63,6 +63,8 @@ def test_what_is_no_generator(tmp_path: Path) -> None:
         lambda folder: (folder / "config.json").write_text("{"),
         lambda folder: (folder / "config.json").write_text("[]"),
         lambda folder: (folder / "config.json").write_text("{}"),
+        lambda folder: (folder / "config.json").write_text("null"),
+        lambda folder: changed(folder, "dtype", "nonexistent"),
         lambda folder: changed(folder, "from_the_future", 1),
         lambda folder: changed(folder, "resolution", 32),
         lambda folder: changed(folder, "resolution", 17),
@@ -74,6 +76,18 @@ def test_a_damaged_export_is_one_sentence(damage, tmp_path: Path) -> None:  # ty
     damage(tmp_path / "out")
     with pytest.raises(UsageError, match=r"no whole exported folder|--resolution 17"):
         load(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["./runs/typo", "/nowhere/model", "typo", "a/b/c"])
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(name: str) -> None:
+    with pytest.raises(UsageError, match="there is no folder"):
+        TrainedGenerator.from_pretrained(name)
+
+
+def test_a_link_to_a_checkpoint(tmp_path: Path) -> None:
+    run = untrained_run(tmp_path / "run")
+    (tmp_path / "best").symlink_to(checkpoint_of(run, 1).path)
+    assert_same_tensors(load(tmp_path / "best").state_dict(), load(run).state_dict())
 
 
 def changed(folder: Path, name: str, value: object) -> None:
@@ -100,9 +114,11 @@ def test_an_image_is_the_same_however_many_are_drawn(tmp_path: Path) -> None:
 
 
 def test_settings_of_an_export_are_those_of_its_run() -> None:
-    config = Config(resolution=32, channels=1, dtype="float64", iterations=1, model=ModelConfig(network="msg", width=3))
+    model, options = ModelConfig(network="msg", width=3), DataOptions(fit="pad", background="#123456")
+    config = Config(resolution=32, channels=1, dtype="float64", iterations=1, model=model, data_options=options)
     again = from_json(to_json(config))
     assert (again.model, again.resolution, again.channels, again.dtype) == (config.model, 32, 1, "float64")
+    assert (again.data_options.fit, again.data_options.background) == ("pad", "#123456")
     assert again.data == ""
     assert "sprites" not in to_json(config)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from gan.metrics.prdc import squared_distances
 
@@ -14,17 +15,21 @@ BLOCK_BYTES = 16 << 20
 """Of real images that are looked at in one go."""
 
 
-def nearest_images(queries: np.ndarray, real: np.ndarray, k: int, convert: Convert) -> tuple[Tensor, Tensor]:
+def nearest_images(queries: np.ndarray, real: np.ndarray, k: int, convert: Convert,
+                   mirrored: bool = False) -> tuple[Tensor, Tensor]:  # fmt: skip
     """uint8 (n, H, W, C) and (m, H, W, C), k ≤ m → distances (n, k), and which real images those are, nearest first.
 
     A distance is the root of the mean squared difference of two images' values, once both are converted, in levels from
-    0 to 255. Of real images a block at a time is in memory.
+    0 to 255; `mirrored`: or of one and the mirror image of the other, if that is smaller. Of real images a block at a
+    time is in memory.
     """
-    x = rows(convert(queries))
+    views = [rows(convert(view)) for view in ([queries, queries[:, :, ::-1]] if mirrored else [queries])]
+    x = views[0]
     distances, numbers = torch.empty(len(x), 0, dtype=torch.float64), torch.empty(len(x), 0, dtype=torch.long)
     size = max(k, BLOCK_BYTES // x.shape[1])
-    for start in range(0, len(real), size):
-        block = squared_distances(x, rows(convert(real[start : start + size])))
+    for start in tqdm(range(0, len(real), size), "Nearest", unit="block", delay=2, leave=False, disable=None):
+        y = rows(convert(real[start : start + size]))
+        block = torch.stack([squared_distances(view, y) for view in views]).amin(0)
         places = torch.arange(start, start + block.shape[1]).expand_as(block)
         distances, order = torch.cat([distances, block], 1).sort(dim=1, stable=True)
         numbers = torch.cat([numbers, places], 1).gather(1, order)[:, :k]
@@ -37,10 +42,10 @@ def rows(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images.reshape(len(images), -1).astype(np.float64) - 127.5)
 
 
-def distances_among(real: np.ndarray, convert: Convert, count: int = 500) -> Tensor:
+def distances_among(real: np.ndarray, convert: Convert, mirrored: bool = False, count: int = 500) -> Tensor:
     """How far real images are from the nearest other one that is not their copy, in the same levels: (up to `count`,),
     for images from all over the set."""
     chosen = np.linspace(0, len(real) - 1, min(count, len(real))).astype(int)
-    near, _ = nearest_images(real[chosen], real, min(8, len(real)), convert)
+    near, _ = nearest_images(real[chosen], real, min(8, len(real)), convert, mirrored)
     others = torch.where(near > 0, near, torch.inf).amin(1)
     return others[others.isfinite()]

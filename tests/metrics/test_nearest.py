@@ -34,6 +34,19 @@ def test_each_image_against_every_real_one(at_once: int, monkeypatch: pytest.Mon
     assert numbers[3, 0] == 17
 
 
+def test_a_mirror_image_is_a_copy_where_both_were_seen() -> None:
+    real, drawn = pixels(9, 0), pixels(2, 1)
+    drawn[1] = real[6, :, ::-1]
+    distances, numbers = nearest_images(drawn, real, 2, as_they_are, mirrored=True)
+    assert distances[1, 0] == 0
+    assert numbers[1, 0] == 6
+    assert nearest_images(drawn, real, 2, as_they_are)[0][1, 0] > 0
+    plain = np.sqrt(((drawn[0].astype(float) - real) ** 2).mean((1, 2, 3)))
+    turned = np.sqrt(((drawn[0, :, ::-1].astype(float) - real) ** 2).mean((1, 2, 3)))
+    assert distances[0].tolist() == pytest.approx(sorted(np.minimum(plain, turned))[:2], abs=1e-9)
+    assert (distances_among(real, as_they_are, mirrored=True) <= distances_among(real, as_they_are)).all()
+
+
 def test_one_level_of_difference_everywhere_is_a_distance_of_one() -> None:
     dark = np.full((1, 8, 8, 3), 100, np.uint8)
     assert nearest_images(dark, dark + 1, 1, as_they_are)[0].item() == pytest.approx(1)
@@ -54,5 +67,5 @@ def test_copies_among_the_real_images_do_not_count() -> None:
     expected = [min(float(np.sqrt(((one.astype(float) - other) ** 2).mean())) for other in real if (one != other).any())
                 for one in real]  # fmt: skip
     assert distances_among(real, as_they_are).tolist() == pytest.approx(expected, abs=1e-9)
-    assert len(distances_among(real, as_they_are, 7)) == 7
+    assert len(distances_among(real, as_they_are, count=7)) == 7
     assert not len(distances_among(real[:1].repeat(5, 0), as_they_are)), "nothing but copies"

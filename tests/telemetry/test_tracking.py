@@ -215,7 +215,8 @@ def test_the_model_card_has_the_evaluations_of_its_own_checkpoint(offline: Track
     path = run / "checkpoints" / "iteration-00000006"
     entries = [
         {"checkpoint": name, "metric": "swd", "better": "lower", "values": {"swd": value},
-         "protocol": {"weights": weights, "real": 20, "fake": 20, "split": "its own images"}}
+         "protocol": {"weights": weights, "real": 20, "fake": 20, "split": "its own images", "data": "/a/b.zip",
+                      "seed": 3}}
         for name, weights, value in ((path.name, "ema", 1.5), (path.name, "raw", 2.5), ("iteration-00000004", "ema", 3))
     ]  # fmt: skip
     (run / "evaluation.json").write_text(json.dumps(entries))
@@ -223,7 +224,7 @@ def test_the_model_card_has_the_evaluations_of_its_own_checkpoint(offline: Track
     write_export(run, config, found, tmp_path / "export")
     (section,) = [part for part in (tmp_path / "export" / "README.md").read_text().split("## ") if "Evalu" in part]
     told = [line for line in section.splitlines() if line.startswith("- ")]
-    assert told == ["- swd (lower is better): swd 1.5; 20 real images (its own images), 20 generated"]
+    assert told == ["- swd (lower is better): swd 1.5; 20 real images of b.zip (its own images), 20 generated, seed 3"]
     (run / "environment.json").unlink()
     write_export(run, config, found, tmp_path / "bare")
     bare = (tmp_path / "bare" / "README.md").read_text()
