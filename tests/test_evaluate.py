@@ -161,6 +161,12 @@ def test_the_real_images_score_as_well_as_can_be(run: Path) -> None:
     assert values["prdc"] == pytest.approx({"precision": 1, "recall": 1, "density": 1.2, "coverage": 1}, rel=1e-3)
 
 
+def test_a_checkpoint_named_twice_is_measured_once(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = fresh / "checkpoints" / "iteration-00000002"
+    assert gan(monkeypatch, "evaluate", fresh, newest, newest, "--metrics", "frechet", "--count", 20) == 0
+    assert [entry["checkpoint"] for entry in entries_of(fresh)] == [newest.name]
+
+
 def test_the_protocol_says_what_was_compared(
     fresh: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ import torch
 from PIL import Image
 
 from gan import load
+from gan.card import card
 from gan.config import ModelConfig
 from gan.formats import FORMATS
 from gan.telemetry.grids import grid, to_uint8
-from tests.conftest import ROOT, assert_same_tensors, drawn, gan, untrained_run
+from gan.trained import read_run
+from tests.conftest import ROOT, assert_same_tensors, checkpoint_of, drawn, gan, untrained_run
 from tests.hub_server import TOKEN
 
 LAYOUT = ["README.md", "config.json", "model.safetensors", "samples.png"]
@@ -82,6 +85,14 @@ def test_which_weights(run: Path, weights: str, tmp_path: Path) -> None:
     assert gan("export", run, tmp_path / "out", "--weights", weights) == 0
     assert_same_tensors(load(tmp_path / "out").state_dict(), load(run, weights).state_dict())
     assert ("exponential moving average" in (tmp_path / "out" / "README.md").read_text()) == (weights == "ema")
+
+
+def test_the_card_gives_a_score_of_training_to_the_average_alone(run: Path) -> None:
+    score = {"score": {"metric": "swd", "value": 12.5, "better": "lower"}}
+    found = checkpoint_of(run, 1)
+    scored = replace(found, state={**found.state, **score})
+    assert "during training, swd (lower is better): 12.5" in card(run, read_run(run), scored, "ema")
+    assert "during training" not in card(run, read_run(run), scored, "raw")
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,14 @@ from torch.amp.grad_scaler import GradScaler
 from gan import checkpoint
 from gan.config import Config, ObjectiveConfig
 from gan.data.pack import open_pack
+from gan.ema import fit_statistics
 from gan.errors import RunError
+from gan.networks import NETWORKS
 from gan.preemption import Preempted, Preemption
 from gan.run_folder import RunFolder
 from gan.trainer import Trainer
 from gan.watchdog import Watchdog
+from tests.conftest import checkpoint_of
 
 SCALE = 2.0**16  # a loss scaler's first
 
@@ -233,6 +236,22 @@ def test_a_stop_before_the_first_iteration_is_saved_too(config: Config, monkeypa
         trainer.iterate(0)
         trainer.fit_average()
     assert all(one.equal(two) for one, two in zip(weights(again), weights(fresh), strict=True))
+
+
+def test_a_saved_average_has_statistics_of_its_own(config: Config) -> None:
+    """Also where no picture is due; those of one iteration do not serve for the next."""
+    trainer = build(config, "run", "no")
+    for iteration in range(2):
+        trainer.iterate(iteration)
+        trainer.iteration = iteration + 1
+        trainer.save()
+        saved = checkpoint_of(trainer.folder.path, iteration + 1).tensors["generator_ema"]
+        average = NETWORKS["dcgan"](config)[0].eval()
+        average.load_state_dict(saved)
+        fit_statistics(average, config.seed, config.model.z_dim)
+        for name, value in average.state_dict().items():
+            torch.testing.assert_close(saved[name], value, rtol=1e-5, atol=1e-5)
+        assert not saved["blocks.8.norm.running_mean"].equal(trainer.G.state_dict()["blocks.8.norm.running_mean"])
 
 
 def test_while_updates_are_skipped_nothing_takes_a_good_checkpoints_place(
