@@ -27,4 +27,4 @@ def fit_statistics(average: nn.Module, seed: int, z_dim: int) -> None:
     the weights of the last iterations, and serve it worse (docs/evaluation.md has the figures)."""
     like = next(average.parameters())
     batches = (latents(seed, "statistics", index, BATCH, z_dim) for index in range(BATCHES))
-    estimate_statistics(average, (z.to(like.device, like.dtype) for z in batches))
+    estimate_statistics(average, (z.to(like.dtype).to(like.device) for z in batches))

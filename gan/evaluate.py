@@ -199,13 +199,13 @@ def evaluate_run(run: Path, config: Config, paths: list[Path | None], request: R
         done.add(found.path.name)
         values = evaluator(load_generator(config, found, request.weights))
         if accelerator.is_main_process:
-            fresh += describe(run, found, values, evaluator, request)
+            fresh += describe(run, found, values, evaluator, request.weights)
             write_entries(run, merged(earlier, fresh))
     return fresh
 
 
 def describe(
-    run: Path, found: Checkpoint, values: dict[str, Values], evaluator: Evaluator, request: Request
+    run: Path, found: Checkpoint, values: dict[str, Values], evaluator: Evaluator, weights: str
 ) -> list[Entry]:
     """An entry for each metric: of what, which values, and by what protocol."""
     own = found.state["trajectory"].get("images") == evaluator.pack.content
@@ -218,11 +218,7 @@ def describe(
             "metric": name,
             "better": METRICS[name].better,
             "values": numbers,
-            "protocol": {
-                "weights": request.weights,
-                "split": split,
-                **evaluator.protocol(name),
-            },
+            "protocol": {"weights": weights, "split": split, **evaluator.protocol(name)},
         }
         for name, numbers in values.items()
     ]

@@ -141,13 +141,13 @@ def draw(G: TrainedGenerator, z: Tensor) -> Iterator[np.ndarray]:
     Always as many are computed at once, however few are asked for: with another number the kernels sum up in another
     order, and an image's last bits, and a level now and then, would depend on how many are drawn beside it.
     """
-    device, size = next(G.parameters()).device, block_size(G.resolution)
+    like, size = next(G.parameters()), block_size(G.resolution)
     for part in z.split(size):
         with (
             torch.no_grad(),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
-            images = G(pad(part, (0, 0, 0, size - len(part))).to(device))
+            images = G(pad(part, (0, 0, 0, size - len(part))).to(like.dtype).to(like.device))  # some have no float64
         yield to_uint8(images[: len(part)])
 
 
