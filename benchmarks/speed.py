@@ -3,7 +3,7 @@
 python -m benchmarks.speed [--width 64] [--batch-size 64] [--resolution 64] [--precision no] [--rounds 3]
 
 Each of several widths, batch sizes … is measured (`--width 64 128`). Every measurement is a process of its own; rounds
-take turns, so that a ratio compares neighbours in time. images/s are means over all iterations after the first three:
+take turns, so that a ratio compares neighbours in time. images/s are means over all iterations after the first two:
 textbook       as tutorials write it, decoding PNGs on the way (benchmarks/textbook.py)
 textbook step  the same, of one batch again and again
 trainer        this one as a user runs it, with logging, pictures and W&B offline
@@ -35,10 +35,11 @@ from benchmarks import textbook
 from gan.config import parse
 from gan.data.sprites import draw_sprite
 from gan.networks import NETWORKS
+from gan.processes import keep_memory
 from gan.steps import frozen
 from gan.trainer import Trainer, train
 
-WARM_UP, IMAGES = 3, 2000
+WARM_UP, IMAGES = 2, 2000
 
 
 @dataclasses.dataclass
@@ -154,6 +155,7 @@ DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 def convolutions_rate(setting: Setting, folder: Path, device: torch.device) -> float:
+    keep_memory()  # as training does
     return rate_of(conv_iteration(setting, device), setting, device)
 
 

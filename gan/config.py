@@ -201,8 +201,26 @@ class CheckpointConfig:
     """Iterations between checkpoints; one more is saved at the end."""
     keep: int = 3
     """How many of the newest checkpoints stay; at least 2."""
+    overlap: bool = True
+    """Write a checkpoint while training goes on."""
     max_failures: int = 3
     """Checkpoints in a row that may fail, on a full disk say, before the run stops."""
+
+
+@dataclass(frozen=True)
+class SpeedConfig:
+    channels_last: bool = True
+    """Keep a pixel's channels side by side in memory; NVIDIA's cards before Turing may prefer False."""
+    fused: bool = True
+    """adam, adamw: update all weights by one kernel."""
+    prefetch: bool = True
+    """Read the next batch from the disk while this one is trained on."""
+    compile: bool = False
+    """Let torch.compile fuse what lies between convolutions: up to a minute longer to start, and needs a compiler."""
+    tf32: bool = True
+    """On NVIDIA's cards since Ampere, let convolutions round float32 factors to 10 bits of mantissa."""
+    autotune: bool = False
+    """On NVIDIA's cards, try convolution algorithms and keep the fastest; a repeated run then differs in rounding."""
 
 
 @dataclass(frozen=True)
@@ -291,6 +309,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     track: TrackConfig = field(default_factory=TrackConfig)
@@ -298,13 +317,14 @@ class Config:
 
 LENGTHS = ("epochs", "kimg", "iterations")
 FREE = {
-    *("recipe", "data", "out", "resume", "resume-changed", *LENGTHS, "checkpoint", "eval", "track"),
+    *("recipe", "data", "out", "resume", "resume-changed", *LENGTHS, "checkpoint", "eval", "track", "speed"),
     *("max-skipped", "log-every", "sample-every", "samples", "distributed.timeout"),
     *("data-options.max-rejected", "data-options.workers", "data-options.cache", "data-options.resident"),
     *("data-options.max-megapixels", "data-options.drop-duplicates"),
 }
-"""Settings and groups that may change between a stop and a resume: they decide what is recorded and how
-long the run is, not the path it takes. (What the images are is compared by the pack's content, not by its place.)"""
+"""Settings and groups that may change between a stop and a resume: they decide what is recorded, how long the run is
+and how fast, not the path it takes (speed.… only as rounding does). What the images are is compared by the pack's
+content, not by its place."""
 
 
 POSITIVE, TINY = 1e-9, 1e-30

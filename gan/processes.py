@@ -1,5 +1,7 @@
 """The processes of a run: started by `accelerate launch`, checked, and made to agree before anything is trained."""
 
+import contextlib
+import ctypes
 import hashlib
 import os
 import re
@@ -53,11 +55,13 @@ def start_processes(config: Config) -> Accelerator:
     check_processes(config, accelerator)
     if accelerator.device.type != "cuda":
         use_all_cores()
+        keep_memory()
     elif torch.version.hip is None:  # AMD's builds name their architectures otherwise
         name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
         check_gpu(name, capability, torch.cuda.get_arch_list(), accelerator.mixed_precision)
-    torch.backends.cudnn.deterministic = True  # the same command gives the same weights
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = config.speed.autotune
+    torch.backends.cudnn.deterministic = not config.speed.autotune  # the same command gives the same weights
+    torch.backends.cudnn.allow_tf32 = config.speed.tf32
     return accelerator
 
 
@@ -141,6 +145,15 @@ def use_all_cores(alone: bool = False) -> None:
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":
         sharing = 1 if alone else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(max(1, available_cores() // sharing))
+
+
+def keep_memory(threshold: int = 1 << 30) -> None:
+    """Let the C library keep the memory of tensors up to `threshold` bytes that are gone, for the next ones; by itself
+    it gives large ones back to the system, which clears every page of them anew in every iteration (glibc alone)."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(-3, threshold)  # M_MMAP_THRESHOLD
+        library.mallopt(-1, 2 * threshold - 1)  # M_TRIM_THRESHOLD
 
 
 def precision(accelerator: Accelerator) -> str:

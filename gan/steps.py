@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,9 @@ class CriticStep(nn.Module):
         }
         if self.penalty is not None:
             with torch.autocast(u.device.type, enabled=False):  # in mixed precision, the penalty stays in float32
-                penalty = self.penalty(lambda images: self.D(images, for_real), real, fake, mix.squeeze(1)).mean()
+                # D.forward is D as it is: what torch.compile has made of it knows no second derivative
+                D = partial(self.D.forward, u=for_real)
+                penalty = self.penalty(D, real, fake, mix.squeeze(1)).mean()
             loss = loss + self.weight * penalty
             statistics["loss/penalty"] = penalty.detach()
         return loss, statistics

@@ -35,6 +35,7 @@ from gan.processes import check_agreement, check_batch, from_main, one_first, pr
 from gan.randomness import initialise, latents, uniform
 from gan.resume import clear_the_way, find_checkpoint, find_source, identity_of
 from gan.run_folder import RunFolder
+from gan.saving import Saver
 from gan.steps import CriticStep, Statistics, clip_weights, frozen, generator_loss, mean_of
 from gan.telemetry.console import say
 from gan.telemetry.grids import evenly
@@ -81,6 +82,7 @@ def train_on(accelerator: Accelerator, config: Config) -> None:
                 trainer.recorder.close("failed", trainer.iteration, reason)
             raise
         finally:
+            trainer.saver.close()
             folder.unlock()
 
 
@@ -133,15 +135,17 @@ class Trainer:
         self.config, self.accelerator, self.folder = config, accelerator, folder
         self.images = images = pack.images
         self.device, self.dtype = accelerator.device, getattr(torch, config.dtype)
+        self.layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
         self.loss = LOSSES[config.objective.loss]
         self.build_players()
         part, place = config.batch_size // config.accumulation, (accelerator.process_index, accelerator.num_processes)
         resident = is_resident(config.data_options.resident, self.device, images.nbytes)
-        self.batches = Batches(images, part, config.seed, *place, self.device, self.dtype, resident)
+        self.batches = Batches(images, part, config.seed, *place, self.device, self.dtype, resident,
+                               config.speed.prefetch)  # fmt: skip
         self.background = background_of(config, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
         self.identity = identity_of(config, accelerator, pack.content)
-        self.failed_saves, self.ending = 0, False
+        self.saver, self.ending = Saver(folder, config.checkpoint, self.describe), False
         self.evaluator = None if config.eval.every is None else Evaluator(
             config, pack, accelerator, [config.eval.metric], config.eval.count)  # fmt: skip
         self.measured: dict[str, float] = {}
@@ -162,18 +166,25 @@ class Trainer:
         for name, module in (("generator", self.G), ("discriminator", self.D)):
             initialise(module, config.seed, name)
             module.to(self.device, self.dtype)
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to torch 2.11's types
+            module.to(memory_format=self.layout)  # type: ignore[call-overload]  # unknown to torch 2.11's types
         freeze_first_blocks(self.D, config.transfer.freeze_d)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         if accelerator.num_processes > 1 and config.model.sync_batchnorm:
             self.G, self.D = synchronise(self.G, self.device), synchronise(self.D, self.device)
-        fused = self.device.type in ("cpu", "cuda")
+        fused = config.speed.fused and self.device.type in ("cpu", "cuda")
         optimizers = [OPTIMIZERS[options.method](module.parameters(), options, fused)
                       for module, options in ((self.G, config.optim_g), (self.D, config.optim_d))]  # fmt: skip
         scale = config.batch_size if config.objective.reduction == "sum" else 1
         self.player_g = Player(accelerator, self.G, self.G, optimizers[0], scale)
         self.critic = CriticStep(self.D, config.objective)
         self.player_d = Player(accelerator, self.D, self.critic, optimizers[1], scale)
+        # Where both updates have the same latents, G's one forward serves both. Not in parts: kept with what their
+        # gradients need, the images of all parts would fill the memory
+        objective = config.objective
+        self.share_fakes = objective.shared_latents and objective.n_critic == config.accumulation == 1
+        if config.speed.compile:
+            self.G.compile()
+            self.D.compile()
 
     def run(self, watchdog: Watchdog) -> None:
         """Iterate to the end, recording and saving on the way."""
@@ -241,15 +252,12 @@ class Trainer:
             self.stopwatch.start()
         self.player_d.set_learning_rate(learning_rate(self.config.optim_d, iteration))
         self.player_g.set_learning_rate(learning_rate(self.config.optim_g, iteration))
-        # Where both updates have the same latents, G's one forward serves both. Not in parts: kept with what their
-        # gradients need, the images of all parts would fill the memory
-        shared = objective.shared_latents and objective.n_critic == self.config.accumulation == 1
         buffers = [buffer for module in (self.G, self.D) for buffer in module.buffers()]
         kept, bad = [buffer.clone() for buffer in buffers], torch.zeros((), dtype=torch.bool, device=self.device)
         for update in range(first, first + objective.n_critic):
             z = self.draw_latents("latents", update)
             self.stopwatch.lap("data")
-            fake = self.player_g.step(z[0]) if shared else None
+            fake = self.player_g.step(z[0]) if self.share_fakes else None
             statistics = self.update_d(update, z, fake)
             bad = bad | self.player_d.bad
         if not objective.shared_latents:
@@ -301,6 +309,7 @@ class Trainer:
     def real_images(self, update: int, part: int) -> Images:
         """This process' share of a part of the batch, as D sees it: at every scale, augmented as generated ones are."""
         finest = self.batches.at(update * self.config.batch_size + part * self.batches.batch_size)
+        finest = finest.contiguous(memory_format=self.layout)
         return self.as_seen(pyramid(finest, self.G.scales), "real", update, part)
 
     def as_seen(self, images: Images, which: str, update: int, part: int) -> Images:
@@ -358,34 +367,21 @@ class Trainer:
             self.fitted = self.iteration
 
     def save(self) -> None:
-        """A checkpoint, by the main process. One that cannot be written is told and done without, unless it is the last
-        of the run or one of many. A collective; raises RunError."""
+        """A checkpoint, by the main process. A collective; raises RunError."""
         self.check_progress()
-        together(self.accelerator, self.try_to_save if self.accelerator.is_main_process else lambda: None)
+        together(self.accelerator, self.save_here if self.accelerator.is_main_process else lambda: None)
 
-    def try_to_save(self) -> None:
-        folder, options = self.folder.checkpoints, self.config.checkpoint
-        if self.ending and checkpoint.place(folder, self.iteration).exists():
-            return  # saved a moment ago, or gone on from
+    def save_here(self) -> None:
+        if self.ending:
+            self.saver.settle()
+            if checkpoint.place(self.folder.checkpoints, self.iteration).exists():
+                return  # saved a moment ago, or gone on from
         skipping = any(int(player.in_a_row) for player in (self.player_d, self.player_g))
         if skipping and not self.ending:  # it may never recover, and must not take a good one's place
             say(f"Not saved at iteration {self.iteration}: the last update was skipped, its gradients not finite.")
             return
-        try:
-            if self.folder.restore():
-                self.describe()
-            checkpoint.save(folder, self.iteration, *self.contents(), None if skipping else options.keep)
-            self.failed_saves = 0
-        except OSError as error:
-            self.failed_saves += 1
-            last = next((path.name for path in checkpoint.listed(folder)), None)
-            fault = (
-                f"the checkpoint at iteration {self.iteration} could not be saved ({error.strerror or error}); "
-                f"{f'the last good one is {last}' if last else 'there is none yet'}."
-            )
-            if self.ending or self.failed_saves >= options.max_failures:
-                raise RunError(f"{fault} Make room; the same command then goes on from there.") from None
-            say(f"Warning: {fault} Training goes on ({self.failed_saves} of at most {options.max_failures} in a row).")
+        keep = None if skipping else self.config.checkpoint.keep
+        self.saver.save(self.iteration, *self.contents(), keep, self.ending)
 
     def contents(self) -> tuple[checkpoint.TensorGroups, dict[str, Any]]:
         """Everything that cannot be computed from (config, seed). Raises RunError when some of it is not finite, so
@@ -504,6 +500,7 @@ class Trainer:
         """Leave in status.json why the run stopped before its end."""
         if self.accelerator.is_main_process:
             self.folder.write_status("failed", self.iteration, total=self.total, reason=reason)
+            self.saver.wait(10)
             last = next((path.name for path in checkpoint.listed(self.folder.checkpoints)), "the beginning")
             say(f"Stopped at iteration {self.iteration}; the same command goes on from {last}.")
 

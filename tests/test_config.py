@@ -55,7 +55,8 @@ def test_what_the_trajectory_leaves_out() -> None:
         *("data-options.max-megapixels", "data-options.drop-duplicates"),
         *("checkpoint.max-failures", "resume-changed", "max-skipped", "eval.every", "eval.metric", "eval.count"),
         *("checkpoint.every", "checkpoint.keep", "distributed.timeout", "track.wandb", "track.project"),
-        *("track.with", "track.group", "track.artifact", "track.report"),
+        *("track.with", "track.group", "track.artifact", "track.report", "checkpoint.overlap"),
+        *(f"speed.{name}" for name in ("channels-last", "fused", "prefetch", "compile", "tf32", "autotune")),
     }
 
 

@@ -108,7 +108,7 @@ def test_scale_and_count_survive_a_resume(config: Config) -> None:
     trainer.player_d.scaler = GradScaler("cpu", init_scale=2.0**7)
     trainer.iteration = 1
     trainer.iterate(0)
-    trainer.save()
+    save(trainer)
     other = build(config, "run")
     assert other.iteration == 1
     expected = {"amp/scale_d": 2.0**7, "amp/skipped_d": 0, "amp/scale_g": SCALE, "amp/skipped_g": 3}
@@ -122,6 +122,12 @@ def test_each_player_has_its_scaler_and_a_fused_optimizer(config: Config) -> Non
     assert players[0].scaler is not players[1].scaler
     assert all(player.optimizer.defaults["fused"] for player in players)
     assert not build(config, "other", "bf16").player_d.scaler.is_enabled()
+
+
+def save(trainer: Trainer) -> None:
+    """A checkpoint, and wait until it is written."""
+    trainer.save()
+    trainer.saver.settle()
 
 
 def state_of(trainer: Trainer, letter: str) -> list[torch.Tensor]:
@@ -194,7 +200,7 @@ def test_many_skipped_updates_in_a_row_end_the_run_with_a_diagnosis(config: Conf
     trainer = build(replace(config, max_skipped=3, objective=ObjectiveConfig(n_critic=2)), "run", "no")
     trainer.iterate(0)
     trainer.iteration = 1
-    trainer.save()
+    save(trainer)
     next(iter(trainer.G.parameters())).register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(RunError) as fault:
         trainer.run(Watchdog(trainer.accelerator, limit_s=60))
@@ -210,14 +216,14 @@ def test_many_skipped_updates_in_a_row_end_the_run_with_a_diagnosis(config: Conf
 def test_a_state_that_is_not_finite_never_becomes_a_checkpoint(config: Config) -> None:
     trainer = build(config, "run", "no")
     trainer.iterate(0)
-    trainer.save()
+    save(trainer)
     with torch.no_grad():
         next(iter(trainer.D.parameters()))[0] = float("inf")
     trainer.iteration = 1
     with pytest.raises(
         RunError, match="discriminator holds values that are not finite at iteration 1, and was not saved"
     ):
-        trainer.save()
+        save(trainer)
     assert [path.name for path in trainer.folder.checkpoints.iterdir()] == ["iteration-00000000"]
 
 
@@ -244,7 +250,7 @@ def test_a_saved_average_has_statistics_of_its_own(config: Config) -> None:
     for iteration in range(2):
         trainer.iterate(iteration)
         trainer.iteration = iteration + 1
-        trainer.save()
+        save(trainer)
         saved = checkpoint_of(trainer.folder.path, iteration + 1).tensors["generator_ema"]
         average = NETWORKS["dcgan"](config)[0].eval()
         average.load_state_dict(saved)
@@ -259,13 +265,13 @@ def test_while_updates_are_skipped_nothing_takes_a_good_checkpoints_place(
 ) -> None:
     options = replace(config.checkpoint, keep=1)
     trainer = build(replace(config, checkpoint=options), "run", "no")
-    trainer.save()
+    save(trainer)
     trainer.iteration = 1
     trainer.player_d.in_a_row += 1
-    trainer.save()
+    save(trainer)
     assert "Not saved at iteration 1" in capsys.readouterr().out
     trainer.ending = True  # told to stop: better this than nothing, but beside the other
-    trainer.save()
+    save(trainer)
     assert [path.name for path in checkpoint.listed(trainer.folder.checkpoints)] == [
         "iteration-00000001",
         "iteration-00000000",
@@ -287,22 +293,22 @@ def test_no_part_of_a_checkpoint_may_hold_what_is_not_finite(group: str, config:
         values = [state["exp_avg"] for state in player.optimizer.state.values()]
     values[-1].fill_(float("nan")) if values[-1].is_floating_point() else values[0].fill_(float("nan"))
     with pytest.raises(RunError, match=f"{group} holds values that are not finite"):
-        trainer.save()
+        save(trainer)
 
 
 def test_failures_count_only_in_a_row(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = build(replace(config, checkpoint=replace(config.checkpoint, max_failures=2)), "run", "no")
-    save = checkpoint.save
+    written = checkpoint.save
 
     def full(*arguments: object) -> Path:
         raise OSError("the disk is full")
 
-    for number, does in enumerate((full, save, full)):
+    for number, does in enumerate((full, written, full)):
         trainer.iteration = number
         monkeypatch.setattr(checkpoint, "save", does)
-        trainer.save()
+        save(trainer)
     with pytest.raises(RunError, match="could not be saved"):
-        trainer.save()
+        save(trainer)
 
 
 def test_the_diagnosis_counts_iterations_not_updates(config: Config) -> None:
@@ -328,5 +334,5 @@ def test_one_bad_update_of_several_in_an_iteration_leaves_no_trace(config: Confi
 def test_into_fp16_from_a_run_that_was_not(config: Config) -> None:
     trainer = build(config, "run", "no")
     trainer.iterate(0)
-    trainer.save()
+    save(trainer)
     assert build(replace(config, resume_changed=True), "run").amp()["amp/scale_d"] == SCALE

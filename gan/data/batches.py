@@ -1,5 +1,7 @@
 """Pack → training batches: which rows, gathered, moved and scaled to [−1, 1]."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import torch
 from einops import rearrange
@@ -15,22 +17,42 @@ class Batches:
     """This process' share of every global batch, as a function of the position in the training stream."""
 
     def __init__(self, images: np.ndarray, batch_size: int, seed: int, rank: int, processes: int,
-                 device: torch.device, dtype: torch.dtype, resident: bool = False):  # fmt: skip
-        """`images`: uint8 (N, H, W, C); `resident`: keep them all in the device's memory."""
+                 device: torch.device, dtype: torch.dtype, resident: bool = False,
+                 prefetch: bool = False):  # fmt: skip
+        """`images`: uint8 (N, H, W, C); `resident`: keep them all in the device's memory; `prefetch`: where they are
+        not, read the next batch in a thread while this one is used."""
         self.count, self.batch_size, self.seed = len(images), batch_size, seed
         self.images = copy_to(device, images) if resident else images
         share = batch_size // processes
         self.rows = slice(rank * share, (rank + 1) * share)
         self.device, self.dtype = device, dtype
+        self.thread = ThreadPoolExecutor(1, "batches") if prefetch and not resident else None
+        self.ahead: tuple[int, Future[np.ndarray]] | None = None
+        """The position of the batch that is being read, and its pixels."""
 
     def at(self, position: int) -> Tensor:
         """The images at positions position … position + batch_size − 1, this process' rows of them."""
-        order = image_order(self.seed, self.count, position, self.batch_size)[self.rows]
         if isinstance(self.images, Tensor):
-            pixels = self.images[to_device(torch.from_numpy(order), self.device)]
+            pixels = self.images[to_device(torch.from_numpy(self.order(position)), self.device)]
         else:
-            pixels = to_device(torch.from_numpy(self.images[order]), self.device)
+            pixels = to_device(torch.from_numpy(self.read_ahead(position)), self.device)
         return to_unit_range(pixels, self.dtype)
+
+    def order(self, position: int) -> np.ndarray:
+        return image_order(self.seed, self.count, position, self.batch_size)[self.rows]
+
+    def read(self, position: int) -> np.ndarray:
+        assert isinstance(self.images, np.ndarray)
+        return self.images[self.order(position)]
+
+    def read_ahead(self, position: int) -> np.ndarray:
+        """The pixels at `position`, from the thread if it has been sent for them; send it for those that follow."""
+        found = self.ahead and self.ahead[0] == position
+        pixels = self.ahead[1].result() if self.ahead and found else self.read(position)
+        following = position + self.batch_size
+        if self.thread and (self.ahead is None or self.ahead[0] != following):
+            self.ahead = following, self.thread.submit(self.read, following)
+        return pixels
 
 
 def is_resident(wish: str, device: torch.device, size_bytes: int) -> bool:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -315,6 +316,26 @@ def test_batches_are_the_same_wherever_the_images_live(images: Path, tmp_path: P
     assert not is_resident("disk", cpu, 1)
     with pytest.raises(UsageError, match="needs a GPU, and this run is on the cpu"):
         is_resident("gpu", cpu, 1)
+
+
+def test_batches_read_ahead_are_the_same(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, twice, back and with a jump; what follows is read before it is asked for."""
+    pack, cpu = open_pack(config_for(images, tmp_path)), torch.device("cpu")
+    ahead, plain = (Batches(pack.images, 8, 3, 1, 2, cpu, torch.float32, prefetch=wish) for wish in (True, False))
+    by_others, read = [], Batches.read
+
+    def noted(self: Batches, position: int) -> np.ndarray:
+        if threading.current_thread() is not threading.main_thread():
+            by_others.append(position)
+        return read(self, position)
+
+    monkeypatch.setattr(Batches, "read", noted)
+    for position in (0, 8, 16, 16, 24, 4, 64):
+        assert ahead.at(position).equal(plain.at(position))
+    assert ahead.ahead is not None
+    ahead.ahead[1].result()
+    assert by_others == [8, 16, 24, 32, 12, 72]
+    assert plain.thread is None
 
 
 def test_batches_are_the_images_of_the_stream_in_unit_range(images: Path, tmp_path: Path) -> None:
