@@ -47,12 +47,16 @@ SBATCH = {
 }
 """Options of sbatch that stand before a script."""
 Blocks = list[tuple[str, str]]
+"""Kind and text of each."""
+Act = Callable[[], int]
 
 
 def sections_of(path: Path) -> Iterator[tuple[str, Blocks]]:
     """The sections of a document that have code in them, with its kind and text."""
-    title, blocks = path.stem, Blocks()
-    for kind, code, heading in re.findall(r"^```(\w*)\n(.*?)^```$|^#+ (.*?)$", path.read_text("utf-8"), re.M | re.S):
+    title, blocks, text = path.stem, Blocks(), path.read_text("utf-8")
+    found = re.findall(r"^```(\w*)\n(.*?)^```$|^#+ (.*?)$", text, re.M | re.S)
+    assert text.count("```") == 2 * sum(not heading for _, _, heading in found), f"{path}: a block begins oddly"
+    for kind, code, heading in found:
         if heading:
             yield title, blocks
             title, blocks = heading, []
@@ -61,12 +65,12 @@ def sections_of(path: Path) -> Iterator[tuple[str, Blocks]]:
     yield title, blocks
 
 
-SECTIONS = {
-    f"{path.relative_to(ROOT)}: {title}": blocks
+SECTIONS = [
+    pytest.param(blocks, id=f"{path.relative_to(ROOT)}: {title}")
     for path in sorted(DOCUMENTS)
     for title, blocks in sections_of(path)
     if blocks
-}
+]
 
 
 def commands_in(code: str) -> list[str]:
@@ -83,13 +87,13 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("section", SECTIONS)
-def test_examples(section: str, trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("blocks", SECTIONS)
+def test_examples(blocks: Blocks, trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for place in ("RUN", RUN_IN_TEXT.replace("…", "000000")):
         shutil.copytree(trained, place)
     with contextlib.ExitStack() as stack:
-        for kind, code in SECTIONS[section]:
+        for kind, code in blocks:
             if kind == "bash":
                 for command in commands_in(code):
                     shutil.rmtree("FOLDER", ignore_errors=True)
@@ -105,7 +109,8 @@ def test_examples(section: str, trained: Path, images: Path, tmp_path: Path, mon
 
 
 def test_nothing_is_excused_that_is_not_there() -> None:
-    commands = [command for blocks in SECTIONS.values() for kind, code in blocks for command in commands_in(code)]
+    blocks = [block for path in DOCUMENTS for _, blocks in sections_of(path) for block in blocks]
+    commands = [command for kind, code in blocks if kind == "bash" for command in commands_in(code)]
     assert not [pattern for pattern in ONLY_READ if not any(re.fullmatch(pattern, command) for command in commands)]
 
 
@@ -127,8 +132,8 @@ def written(code: str) -> Iterator[None]:
         for table, content in tables:
             table.clear()
             table.update(content)
-        for name in vars(module).keys() - former.keys():
-            delattr(module, name)
+        vars(module).clear()
+        vars(module).update(former)
 
 
 def carry_out(command: str, images: Path) -> None:
@@ -141,7 +146,12 @@ def carry_out(command: str, images: Path) -> None:
         known = word in SOURCES.keys() - {"sprites"} or Path(word).exists()
         if word == "FOLDER_OR_ZIP" or (words[place - 1] == "--data" and not known):
             words[place] = str(images)
-    act = reading(words, images)
+    try:
+        act = reading(words, images)
+    except SystemExit as stop:  # it was asked for help, and has given it
+        if stop.code:
+            raise
+        return
     if not any(re.fullmatch(pattern, command) for pattern in ONLY_READ):
         assert act is not None, f"nobody carries out {command!r}; see ONLY_READ"
         assert act() == 0, command
@@ -153,9 +163,6 @@ def substituted(word: str) -> list[str]:
     """What stands in the place of a word of an example."""
     word = re.sub(r"iteration-\d+", NEWEST, word.replace(RUN_IN_TEXT, RUN_IN_TEXT.replace("…", "000000")))
     return [] if word == "…" else sorted(glob.glob(word)) if "*" in word and glob.glob(word) else [word]
-
-
-Act = Callable[[], int]
 
 
 def reading(words: list[str], images: Path) -> Act | None:
