@@ -37,11 +37,11 @@ def measured_bytes(config: Config) -> int:
 def main() -> None:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     print(f"GiB, float32 / bf16, counted{f'; measured on {gpu}' if gpu else ''}\n")
-    print("| settings | " + " | ".join(f"batch {batch}" for batch in BATCHES) + " |")
-    print("|---|" + "---|" * len(BATCHES))
+    print("| settings | " + " | ".join(f"batch {batch}" for batch in BATCHES) + " | its own batch |")
+    print("|---|" + "---|" * (len(BATCHES) + 1))
     for name, config in SETTINGS.items():
         cells = []
-        for batch in BATCHES:
+        for batch in (*BATCHES, config.batch_size):
             sized = dataclasses.replace(config, batch_size=batch, kimg=1)
             counted = [training_bytes(sized, batch, precision) / 2**30 for precision in ("no", "bf16")]
             cells.append(f"{counted[0]:.2f} / {counted[1]:.2f}")

@@ -1,11 +1,7 @@
 """gan sample: pictures, files, films, neighbours."""
 
-import re
-import shlex
-import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -19,7 +15,7 @@ from gan.metrics.comparison import to_rgb
 from gan.sample import draw_all, likeness
 from gan.telemetry.grids import grid
 from gan.trained import load
-from tests.conftest import ROOT, drawn, gan, untrained_run
+from tests.conftest import drawn, gan, untrained_run
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -239,25 +235,3 @@ def test_a_film_without_its_library(run: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "av", None)
     assert gan("sample", run, "--interpolate", 2, "--count", 2, "--out", tmp_path / "film.mp4") == 2
     assert "pip install 'av" in capsys.readouterr().err
-
-
-def test_the_examples_of_the_documentation_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """docs/sampling.md, with a run in the place of RUN; but for pushing, which test_export.py does."""
-    monkeypatch.chdir(tmp_path)
-    run = untrained_run(tmp_path / "RUN", data=str(images))
-    (run / "checkpoints" / "iteration-00000001").rename(run / "checkpoints" / "iteration-00006250")
-    blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "sampling.md").read_text(), re.DOTALL)
-    commands = [line.partition("  #")[0] for kind, text in blocks if kind == "bash" for line in text.splitlines()]
-    assert len(commands) == 11
-    for command in commands:
-        shutil.rmtree("FOLDER", ignore_errors=True)
-        if "--push" not in command:
-            assert gan(*shlex.split(command)[1:]) == 0, capsys.readouterr().err
-    written = {"samples.png", "grid.png", "images", "walk.gif", "walk.mp4", "mix.png", "nearest.png", "usual.png"}
-    assert written <= {path.name for path in tmp_path.iterdir()}
-    (snippet,) = [text for kind, text in blocks if kind == "python"]
-    found: dict[str, Any] = {}
-    exec(snippet, found)
-    assert found["images"].shape == (8, 3, 16, 16)

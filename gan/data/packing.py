@@ -321,12 +321,14 @@ def decode_in_worker(numbers: range) -> Census:
 
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Pillow's own limit on pixels and its warnings off: `Decoder` has a limit of its own, and lists what fails."""
+    """Pillow's own limit on pixels and its warnings off: `Decoder` has a limit of its own, and lists what fails. So are
+    those that Python has about forks."""
     limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
     Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = None, TEXT_BYTES, TEXT_BYTES
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # also Python's, that a process with threads forks: these only decode
+            warnings.filterwarnings("ignore", module="PIL")
+            warnings.filterwarnings("ignore", "This process .*multi-threaded")  # and forks; these only decode
             yield
     finally:
         Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = limits
