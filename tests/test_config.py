@@ -50,7 +50,19 @@ def test_what_the_trajectory_leaves_out() -> None:
     everything = {name for name, _ in flags(Config())}
     left_out = everything - trajectory(Config()).keys()
     assert left_out == {
-        *("recipe", "data", "out", "samples", "resume", "epochs", "kimg", "iterations", "log-every", "sample-every"),
+        *(
+            "recipe",
+            "data",
+            "out",
+            "dry-run",
+            "samples",
+            "resume",
+            "epochs",
+            "kimg",
+            "iterations",
+            "log-every",
+            "sample-every",
+        ),
         *("data-options.max-rejected", "data-options.workers", "data-options.cache", "data-options.resident"),
         *("data-options.max-megapixels", "data-options.drop-duplicates"),
         *("checkpoint.max-failures", "resume-changed", "max-skipped", "eval.every", "eval.metric", "eval.count"),
