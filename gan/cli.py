@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": ("gan.evaluate", "write_evaluation"),
     "export": ("gan.export", "write_exported"),
     "pack": ("gan.data.pack", "write_pack"),
+    "doctor": ("gan.doctor", "print_diagnosis"),
 }
 """The commands of `gan`: name → module and function."""
 
