@@ -36,42 +36,28 @@ WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
 def one_of(names: Collection[str]) -> PrimitiveConstructorSpec[str]:
-    """A flag whose value is one of `names`; anything else is answered with the nearest of them."""
-
-    def parse(words: list[str]) -> str:
-        if words[0] in names:
-            return words[0]
-        raise ValueError(f"{words[0]!r} is not one of {', '.join(names)}{suggestion(words[0], names)}")
-
+    """A flag whose value is one of `names`."""
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="{" + ",".join(names) + "}",
-        instance_from_str=parse,
+        instance_from_str=lambda words: words[0],
         is_instance=lambda value: value in names,
         str_from_instance=lambda value: [value],
+        choices=tuple(names),
     )
 
 
 def some_of(names: Collection[str]) -> PrimitiveConstructorSpec[tuple[str, ...]]:
     """A flag whose value is any number of `names`."""
     one = one_of(names)
-
-    def parse(words: list[str]) -> tuple[str, ...]:
-        return tuple(one.instance_from_str([word]) for word in words)
-
     return PrimitiveConstructorSpec(
         nargs="*",
         metavar=f"[{one.metavar} ...]",
-        instance_from_str=parse,
+        instance_from_str=tuple,
         is_instance=lambda value: isinstance(value, tuple) and all(map(one.is_instance, value)),
         str_from_instance=list,
+        choices=tuple(names),
     )
-
-
-def parse_switch(words: list[str]) -> bool:
-    if words and words[0] not in ("True", "False"):
-        raise ValueError(f"{words[0]!r} is not True or False")
-    return words != ["False"]
 
 
 Switch = Annotated[
@@ -79,7 +65,7 @@ Switch = Annotated[
     PrimitiveConstructorSpec(
         nargs=(0, 1),
         metavar="[True|False]",
-        instance_from_str=parse_switch,
+        instance_from_str=lambda words: words != ["False"],
         is_instance=lambda value: isinstance(value, bool),
         str_from_instance=lambda value: [str(value)],
         choices=("True", "False"),
@@ -456,10 +442,10 @@ def parse_flags(words: list[str], default: Config) -> Config:
     """tyro's parser, with the nearest match for a flag that does not exist."""
     for word in words:
         flag, known = word.partition("=")[0].replace("_", "-"), [f"--{name}" for name in FLAGS]
-        if flag.startswith("--") and flag not in [*known, "--help"]:
+        if flag.startswith("--") and flag not in [*known, "--help", "--tyro-write-completion"]:
             raise UsageError(f"unknown flag {flag}{suggestion(flag, known)} See --help.")
     with plain_refusals():
-        return tyro.cli(Config, args=words, default=default, config=(tyro.conf.FlagConversionOff,))
+        return tyro.cli(Config, prog="train.py", args=words, default=default, config=(tyro.conf.FlagConversionOff,))
 
 
 def check(config: Config) -> None:

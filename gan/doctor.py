@@ -4,6 +4,7 @@ To add a check, write a function (config) → findings and give it a name in CHE
 is a fact and no fault; a check that fails itself is a fault.
 """
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -80,7 +81,7 @@ def findings(name: str, check: "Check", config: Config) -> Iterator[Finding]:
         yield Finding(str(fault), mark=BAD)
     except Exception as error:  # whatever a broken machine raises
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        yield Finding(f"could not be checked ({what[:300]})", "Mend that; a run may meet it too.", BAD)
+        yield Finding(f"could not be checked ({what[:300]}).", "Mend that; a run may meet it too.", BAD)
 
 
 def show(name: str, finding: Finding) -> None:
@@ -198,19 +199,6 @@ def check_memory(config: Config) -> Iterator[Finding]:
     yield Finding(text, "" if fits else "Lower --batch-size, or give --accumulation 2.", GOOD if fits else BAD)
 
 
-def check_speed(config: Config) -> Iterator[Finding]:
-    """A few real iterations, and how long the recipe would take at that rate."""
-    os.environ.setdefault("ACCELERATE_MIXED_PRECISION", recommended(own_cards())[1])
-    rate, rows, count = images_per_second(config, SPEED_S)
-    images = None if config.epochs is None else images_of(config)[0]
-    text = f"recipe {config.recipe}: about {rate:,.0f} images/s ({count} iterations with batches of {rows})"
-    if config.epochs is None or images is not None:
-        seconds = total_iterations(config, images or 0) * images_per_iteration(config) / rate
-        long = f"{seconds / 3600:,.1f} h" if seconds > 5400 else f"{seconds / 60:,.1f} min"
-        text += f", so all of it would take about {long}"
-    yield Finding(f"{text}. An estimate.")
-
-
 def check_data(config: Config) -> Iterator[Finding]:
     """What is in the pack; where there is none, what some of the images are like."""
     try:
@@ -218,24 +206,40 @@ def check_data(config: Config) -> Iterator[Finding]:
     except RunError:
         yield Finding(f"{config.data} is downloaded when a run begins")
         return
-    if source is None or pack is not None:
-        assert pack is not None
-        count, bad, looked = len(pack.images), pack.index["rejected"], pack.index["tried"]
-        modes, sizes, kind = pack.index["modes"], (pack.index["smallest"], pack.index["largest"]), "packed"
-        example = pack.index["example"]
+    if pack is not None:
+        count, whole, kind, index = len(pack.images), True, "packed", pack.index
+        bad, tried, example, modes = index["rejected"], index["tried"], index["example"], index["modes"]
+        sizes = [index["smallest"], index["largest"]]
     else:
-        census = look_at(source, config, LOOK)
-        count, bad, looked = len(source), len(census.rejected), len(census.decoded) + len(census.rejected)
-        modes, sizes, kind = census.modes, (census.smallest, census.largest), "not packed yet"
-        example = ": ".join(next(iter([*census.rejected, *source.refused]), ()))
+        assert source is not None
+        count, whole, kind, census = len(source), len(source) <= LOOK, "not packed yet", look_at(source, config, LOOK)
+        rejected = [*census.rejected, *source.refused]
+        bad, tried, modes = len(rejected), len(rejected) + len(census.decoded), census.modes
+        example, sizes = ": ".join(rejected[0]) if rejected else "", [census.smallest, census.largest]
     smallest, largest = ("×".join(map(str, size)) for size in sizes)
-    yield Finding(f"{count:,} images in {config.data}, {kind}: {smallest} to {largest} pixels, {', '.join(modes)}")
-    if example:
-        share = config.data_options.max_rejected
-        remedy = f"A run stops where more than {share:.0%} are like that (--data-options.max-rejected)."
-        mark = BAD if bad > share * looked else ATTENTION
-        yield Finding(f"{bad} of {looked} that were looked at cannot be read, e.g. {example}.", remedy, mark)
+    yield Finding(f"{count:,} images in {config.data}, {kind}"
+                  + (f": {smallest} to {largest} pixels, {', '.join(modes)}" if modes else ""))  # fmt: skip
+    if bad:
+        most = config.data_options.max_rejected
+        yield Finding(f"{bad} of {tried} that were looked at cannot be read, e.g. {example}.",
+                      f"A run stops where more than {most:.0%} are like that (--data-options.max-rejected).",
+                      BAD if not modes or (whole and bad > most * tried) else ATTENTION)  # fmt: skip
     check_batch(config, 1, count)
+
+
+def check_speed(config: Config) -> Iterator[Finding]:
+    """A few real iterations, and how long the recipe would take at that rate."""
+    os.environ.setdefault("ACCELERATE_MIXED_PRECISION", recommended(own_cards())[1])
+    rate, rows, count = images_per_second(config, SPEED_S)
+    text, images = f"about {rate:,.0f} images/s ({count} iterations with batches of {rows})", None
+    if config.epochs is not None:
+        with contextlib.suppress(UsageError):  # check_data has said it
+            images = images_of(config)[0]
+    if config.epochs is None or images is not None:
+        seconds = total_iterations(config, images or 0) * images_per_iteration(config) / rate
+        long = f"{seconds / 3600:,.1f} h" if seconds > 5400 else f"{seconds / 60:,.1f} min"
+        text += f", so all of it would take about {long}"
+    yield Finding(f"recipe {config.recipe}: {text}. An estimate.")
 
 
 Check = Callable[[Config], Iterator[Finding]]
@@ -247,8 +251,8 @@ CHECKS: dict[str, Check] = {
     "disk": check_disk,
     "W&B": check_wandb,
     "SLURM": check_slurm,
+    "data": check_data,
     "memory": check_memory,
     "speed": check_speed,
-    "data": check_data,
 }
 """By name, in the order in which they are made; data only where `--data` is given."""

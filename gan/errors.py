@@ -57,5 +57,10 @@ def first_sentence(panel: str) -> str:
         if not text.strip("─"):
             break
         lines.append(text)
-    sentence = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", " ".join(lines))
+    text = " ".join(lines)
+    if refused := re.match(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)\.", text):
+        word, flag, listed = refused.groups()
+        known = [name.strip(" '") for name in listed.split(",")]
+        return f"{flag}: {word!r} is not one of {', '.join(known)}{suggestion(word, known)}"
+    sentence = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text)
     return re.sub(r"(?:could not convert.*: |no type matching.*\[)('.*')\]?\.?", r"\1 is not a number", sentence)

@@ -2,9 +2,9 @@
 
 import math
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def seconds_per_iteration(config: Config, rows: int, at_least: float) -> tuple[f
         count, began, now = -1, math.inf, 0.0
         while count < 1 or now - began < at_least:
             float(trainer.iterate(count + 1)["loss/g"])  # waits for the device
-            count, now = count + 1, time.perf_counter()
+            count, now = count + 1, perf_counter()
             began = now if count == 0 else began
         return (now - began) / count, count
 

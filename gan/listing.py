@@ -21,10 +21,8 @@ def recipe_in(arguments: list[str]) -> str | None:
 
 def table_of_recipes() -> str:
     """A line for each built-in recipe: its name, and what the first line of its file says it is."""
-    titles = {
-        path.stem: path.read_text("utf-8").partition("\n")[0].strip("# ") for path in sorted(RECIPES.glob("*.yaml"))
-    }
-    return "\n".join(f"{name:{max(map(len, titles))}}  {title}" for name, title in titles.items())
+    titles = {path.stem: path.read_text("utf-8").partition("\n")[0].strip("# ") for path in RECIPES.glob("*.yaml")}
+    return "\n".join(f"{name:{max(map(len, titles))}}  {titles[name]}" for name in sorted(titles))
 
 
 def best(folder: Path) -> tuple[Path | None, dict[str, Any]]:

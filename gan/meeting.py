@@ -31,6 +31,7 @@ def two_meet(backend: str, seconds: float) -> str:
     finally:
         for process in started:
             process.kill()
+            process.communicate()
     wrong = [out + err for out, err in ended if out.strip() != "3.0"]
     return wrong[0].strip().splitlines()[-1][:300] if wrong else ""
 

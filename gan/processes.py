@@ -139,20 +139,16 @@ def recommended(cards: list[tuple[str, tuple[int, int]]]) -> tuple[str, str, str
     """(configuration, precision, why) for GPUs of these names and capabilities, all of which a run is to use."""
     if not cards:
         return "cpu.yaml", "no", "there is no GPU"
-    lowest, several = min(capability for _, capability in cards), len(cards) > 1
+    lowest = min(capability for _, capability in cards)
     if lowest >= (8, 0):
         mixed, why = "bf16", "Ampere and newer have it in hardware"
     elif lowest >= (7, 0) and not any("GTX" in name for name, _ in cards):
         mixed, why = "fp16", "Volta and Turing have it in hardware, and no bf16"
     else:
-        return (
-            ("multi_gpu.yaml" if several else "gtx.yaml"),
-            "no",
-            "GTX cards are slower or wrong in fp16, and have no bf16",
-        )
-    if several:
-        return f"multi_gpu_{mixed}.yaml --num_processes {len(cards)}", mixed, why
-    return f"single_gpu.yaml --mixed_precision {mixed}", mixed, why
+        mixed, why = "no", "GTX cards, and what is older than Volta, are slow or wrong in fp16 and have no bf16"
+    if len(cards) > 1:
+        return f"multi_gpu{'' if mixed == 'no' else f'_{mixed}'}.yaml --num_processes {len(cards)}", mixed, why
+    return ("gtx.yaml" if mixed == "no" else f"single_gpu.yaml --mixed_precision {mixed}"), mixed, why
 
 
 def own_cards() -> list[tuple[str, tuple[int, int]]]:
