@@ -22,6 +22,7 @@ def test_recipes_are_listed_without_importing_torch() -> None:
     assert last == "0 False"
     assert [line.split()[0] for line in lines] == sorted(path.stem for path in RECIPES.glob("*.yaml"))
     assert max(map(len, lines)) <= 80
+    assert "quickstart          The first run: built-in creatures at 32×32, minutes on a CPU" in lines
     assert all(re.fullmatch(r"\S+  +\w.*[^.,:;]", line) for line in lines), "each first line stands alone"
 
 
