@@ -417,7 +417,7 @@ def read_recipe(recipe: str) -> Config:
             f"unknown recipe {recipe!r}{suggestion(recipe, built_in)} Built in: {known}; or give a .yaml file."
         )
     try:
-        settings = yaml.safe_load(path.read_text()) or {}
+        settings = yaml.safe_load(path.read_text("utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read the recipe {path}: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):

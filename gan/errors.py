@@ -54,11 +54,12 @@ def first_sentence(panel: str) -> str:
     lines = []
     for line in panel.splitlines()[1:]:
         text = line.strip("│ ╰╯")
-        if not text.strip("─"):
+        if text.strip("─-"):
+            lines.append(text)
+        elif lines:  # not the rule below the title, where the terminal knows no frames
             break
-        lines.append(text)
     text = " ".join(lines)
-    if refused := re.match(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)\.", text):
+    if refused := re.match(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\) ?\.", text):
         word, flag, listed = refused.groups()
         known = [name.strip(" '") for name in listed.split(",")]
         return f"{flag}: {word!r} is not one of {', '.join(known)}{suggestion(word, known)}"
