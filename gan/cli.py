@@ -14,7 +14,8 @@ from pathlib import Path
 import tyro
 
 from gan.errors import ProcessError, UserFault, plain_refusals
-from gan.telemetry.console import fall_silent
+from gan.listing import recipe_in, table_of_recipes
+from gan.telemetry.console import fall_silent, say
 
 COMMANDS = {
     "runs": ("gan.telemetry.runs", "print_runs"),
@@ -24,8 +25,17 @@ COMMANDS = {
     "evaluate": ("gan.evaluate", "write_evaluation"),
     "export": ("gan.export", "write_exported"),
     "pack": ("gan.data.pack", "write_pack"),
+    "doctor": ("gan.doctor", "print_diagnosis"),
 }
 """The commands of `gan`: name → module and function."""
+
+
+ABOUT = (
+    "Around a run: list runs, draw their curves, pack images, draw new ones, measure",
+    "how good they are, hand the generator on, look at the machine.",
+    "Training itself: accelerate launch train.py FLAGS…",
+    "The run folder of those flags: gan where FLAGS…",
+)
 
 
 def guarded(command: Callable[[], None]) -> int:
@@ -53,20 +63,30 @@ def speaks(fault: UserFault) -> bool:
 
 
 def train(arguments: list[str]) -> int:
-    """What train.py does: flags → Config → a run. Returns the exit status."""
+    """What train.py does: flags → Config → a run, or a look at what it would be. Returns the exit status."""
 
     def run() -> None:
+        if recipe_in(arguments) == "list":
+            return print_recipes()
         from gan.config import parse
 
         config = parse(arguments)
-        from gan.trainer import train  # after the flags are known to be right: this import takes seconds
-
-        train(config)
+        if config.dry_run:
+            from gan.plan import print_plan as act
+        else:
+            from gan.trainer import train as act  # after the flags are known to be right: this import takes seconds
+        return act(config)
 
     status = guarded(run)
     fall_silent()
     leave_if_stuck(status)
     return status
+
+
+def print_recipes() -> None:
+    """What `--recipe list` asks for, once for all processes."""
+    if os.environ.get("RANK", "0") == "0":
+        say(table_of_recipes())
 
 
 def leave_if_stuck(status: int) -> None:
@@ -97,9 +117,7 @@ def understood(words: list[str]) -> Callable[[], None]:
         return tyro.extras.subcommand_cli_from_dict(
             {name: postponed(act) for name, act in acts.items()},
             prog="gan",
-            description="Around a run: list runs, draw their curves, pack images, draw new ones, measure how good "
-            "they are, hand the generator on; gan where FLAGS… names the run folder of train.py FLAGS…. Training "
-            "itself: accelerate launch train.py",
+            description="\n\n".join(ABOUT),
             args=words,
             config=(tyro.conf.FlagConversionOff,),
         )

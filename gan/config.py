@@ -3,7 +3,6 @@
 A recipe is a file of saved flags. It goes through the same parser as the command line, which has the last word.
 """
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -20,51 +19,65 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from gan.data.pixels import BACKGROUND, FITS
 from gan.errors import UsageError, plain_refusals, suggestion
+from gan.listing import RECIPES, recipe_in
 from gan.networks import NETWORKS
 from gan.networks.blocks import NORMS
 from gan.objectives import LOSSES, PENALTIES
 from gan.optimizers import OPTIMIZERS
 from gan.telemetry.trackers import TRACKERS, check_installed
 
-RECIPES = Path(__file__).parent / "recipes"
 DTYPES = ("float32", "float64")
 COMPRESSIONS = ("no", "fp16", "bf16")
 PLAYERS, WEIGHTS = ("both", "g", "d"), ("ema", "raw")
 STEMS, HEADS, REDUCTIONS = ("transposed", "dense"), ("logit", "map"), ("mean", "sum")
 RESIDENCES = ("auto", "gpu", "disk")
+LENGTH = "the recipe's length"
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
 def one_of(names: Collection[str]) -> PrimitiveConstructorSpec[str]:
-    """A flag whose value is one of `names`; anything else is answered with the nearest of them."""
-
-    def parse(words: list[str]) -> str:
-        if words[0] in names:
-            return words[0]
-        raise ValueError(f"{words[0]!r} is not one of {', '.join(names)}{suggestion(words[0], names)}")
-
+    """A flag whose value is one of `names`."""
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="{" + ",".join(names) + "}",
-        instance_from_str=parse,
+        instance_from_str=lambda words: words[0],
         is_instance=lambda value: value in names,
         str_from_instance=lambda value: [value],
+        choices=tuple(names),
     )
 
 
 def some_of(names: Collection[str]) -> PrimitiveConstructorSpec[tuple[str, ...]]:
     """A flag whose value is any number of `names`."""
     one = one_of(names)
-
-    def parse(words: list[str]) -> tuple[str, ...]:
-        return tuple(one.instance_from_str([word]) for word in words)
-
     return PrimitiveConstructorSpec(
         nargs="*",
         metavar=f"[{one.metavar} ...]",
-        instance_from_str=parse,
+        instance_from_str=tuple,
         is_instance=lambda value: isinstance(value, tuple) and all(map(one.is_instance, value)),
         str_from_instance=list,
+        choices=tuple(names),
+    )
+
+
+Switch = Annotated[
+    bool,
+    PrimitiveConstructorSpec(
+        nargs=(0, 1),
+        metavar="[True|False]",
+        instance_from_str=lambda words: words != ["False"],
+        is_instance=lambda value: isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+        choices=("True", "False"),
+    ),
+]
+"""A flag whose value is True or False; on its own it means True."""
+
+
+def unset(metavar: str, default: str) -> Any:
+    """How --help shows a flag that may be left unset: in words, what holds then."""
+    return tyro.conf.arg(
+        metavar=metavar, help_behavior_hint=lambda value: f"(default: {default if value == 'None' else value})"
     )
 
 
@@ -77,7 +90,7 @@ class ModelConfig:
     width: int = 64
     """Channels at 32×32; 8 times as many at 4×4, half as many at 64×64."""
     kernel: int = 4
-    """Side of the convolution kernels, 4 or 5."""
+    """Side of the convolution kernels in pixels, 4 or 5."""
     stem: Annotated[str, one_of(STEMS)] = "transposed"
     """G's first layer: transposed normalises each of its channels, dense each of its outputs."""
     head: Annotated[str, one_of(HEADS)] = "logit"
@@ -86,16 +99,16 @@ class ModelConfig:
     """Normalisation in G's blocks."""
     norm_d: Annotated[str, one_of(NORMS)] = "batch"
     """Normalisation in D's blocks."""
-    norm_first: bool = False
+    norm_first: Switch = False
     """Normalisation in D's first block too (the DCGAN paper advises against it)."""
     norm_momentum: float = 0.1
     """Weight of the newest batch in BatchNorm's running statistics (1 minus Keras' momentum)."""
-    sync_batchnorm: bool = True
+    sync_batchnorm: Switch = True
     """BatchNorm over the images of all processes, so that their number does not change the result."""
-    spectral_norm: bool = False
+    spectral_norm: Switch = False
     """Divide D's weights by their largest singular value."""
     dropout: float = 0
-    """Probability with which each block of D loses a whole channel of a sample (not single values, as Keras' does)."""
+    """Probability with which each block of D loses a channel of a sample (not single values, as Keras' does)."""
     injection: float = 0.5
     """msg: channels that D lifts a coarser image to, as a multiple of those of the block it joins."""
 
@@ -106,8 +119,8 @@ class ObjectiveConfig:
     """What the players minimise."""
     reduction: Annotated[str, one_of(REDUCTIONS)] = "mean"
     """Differentiate the mean of the losses over the batch, or their sum."""
-    halve_d: bool | None = None
-    """Take half of D's two terms; by default as the loss's source does."""
+    halve_d: Annotated[Switch | None, unset("[True|False]", "as the loss's source does")] = None
+    """Take half of D's two terms."""
     penalty: Annotated[str, one_of(PENALTIES)] = "none"
     """Keep D's slope by its images near 1 (gp), below 1 (gp-one-sided), or small (r1: real, r2: generated ones)."""
     penalty_weight: float = 10
@@ -116,7 +129,7 @@ class ObjectiveConfig:
     """Clip D's weights to ± this after each of its updates; 0 does not."""
     n_critic: int = 1
     """Updates of D for one of G, each on images of its own."""
-    shared_latents: bool = True
+    shared_latents: Switch = True
     """Use the latents of D's last update for G's too, instead of fresh ones."""
 
 
@@ -125,15 +138,15 @@ class OptimizerConfig:
     method: Annotated[str, one_of(OPTIMIZERS)] = "adam"
     """Which optimizer."""
     lr: float = 2e-4
-    """Learning rate."""
+    """Learning rate, per update."""
     beta1: float = 0.5
-    """adam, adamw: decay of the mean of the gradients."""
+    """adam, adamw: weight of the past in the mean of the gradients, per update, from 0 to 1."""
     beta2: float = 0.999
-    """Decay of the mean of their squares (rmsprop calls it alpha)."""
+    """The same for the mean of their squares (rmsprop calls it alpha)."""
     eps: float = 1e-8
     """Added to the root of that mean."""
     weight_decay: float = 0
-    """adamw: share of each weight that is taken off, times the learning rate."""
+    """adamw: share of each weight that is taken off at each update, times the learning rate."""
     decay_from: int = 0
     """Iteration from which the learning rate falls, in a line to 0 at decay-to."""
     decay_to: int = 0
@@ -153,24 +166,23 @@ class DataOptions:
     background: str = BACKGROUND
     """Colour behind transparent pixels and padding: a CSS name or #rrggbb."""
     max_rejected: float = 0.01
-    """Stop when more than this share of the files cannot be read."""
+    """Stop when more than this share of the files, from 0 to 1, cannot be read."""
     max_megapixels: float = 100
-    """Leave out images with more million pixels: a small file can hold more of them than memory does."""
-    drop_duplicates: bool = False
+    """Leave out images of more million pixels: a small file can hold more of them than memory does."""
+    drop_duplicates: Switch = False
     """Of images whose pixels are the same, once packed, keep one."""
     workers: int = 0
     """Processes that decode images while packing; 0 is one per CPU core."""
     resident: Annotated[str, one_of(RESIDENCES)] = "auto"
-    """Where the images are during training: in the GPU's memory, or on disk; auto takes the GPU if they need no more
-    than a quarter of what is free there. It changes the speed alone."""
-    cache: Path | None = None
-    """Where packs and downloads are kept; by default gan/ in $XDG_CACHE_HOME or ~/.cache."""
+    """Where the images are while training; auto: the GPU's memory, if a quarter of what is free does."""
+    cache: Annotated[Path | None, unset("PATH", "gan/ in $XDG_CACHE_HOME or ~/.cache")] = None
+    """Where packs and downloads are kept."""
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     flip: float = 0
-    """Probability that an image is mirrored left and right."""
+    """Probability, from 0 to 1, that an image is mirrored left and right."""
     flip_vertical: float = 0
     """Probability that it is mirrored top and bottom."""
     shift: float = 0
@@ -181,7 +193,7 @@ class AugmentConfig:
     """Probability that it is moved along both axes, and filled up with grey."""
     cutout: float = 0
     """Probability that a square of half its side is covered."""
-    fakes: bool = False
+    fakes: Switch = False
     """Show D both real and generated images augmented, not the real ones alone."""
 
 
@@ -239,18 +251,18 @@ class TrackConfig:
     """wandb: auto is online when logged in, else offline."""
     project: str = "gan"
     """Project that the run belongs to."""
-    group: str | None = None
+    group: Annotated[str | None, unset("STR", "none")] = None
     """wandb: group of runs that it belongs to."""
-    artifact: bool = True
+    artifact: Switch = True
     """wandb: keep the final average of G there, with a model card."""
-    report: bool = True
+    report: Switch = True
     """Draw plots/, progress.gif and report.html while training, by a process of the lowest priority."""
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    every: int | None = None
-    """Iterations between evaluations of the averaged G; none unless given. Each is followed by a checkpoint."""
+    every: Annotated[int | None, unset("INT", "never")] = None
+    """Iterations between evaluations of the averaged G. Each is followed by a checkpoint."""
     metric: str = "swd"
     """What decides which checkpoint is the best one, which is kept: any of gan evaluate's."""
     count: int = 2000
@@ -259,36 +271,37 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Train a GAN on a folder of images."""
+    """Train a GAN on a folder of images. The defaults are those of --recipe."""
 
     recipe: str = "quickstart"
-    """Name of a built-in recipe, or a .yaml file of saved flags."""
+    """Name of a built-in recipe, a .yaml file of saved flags, or list to see the names."""
     data: str = "sprites"
     """A folder, a .zip, torchvision:NAME, or sprites."""
-    out: Path | None = None
-    """Run folder; by default runs/RECIPE-DATA-HASH, the same for the same settings."""
+    out: Annotated[Path | None, unset("PATH", "runs/RECIPE-DATA-HASH, the same for the same settings")] = None
+    """Run folder."""
+    dry_run: Switch = False
+    """Show settings, networks, memory and plan of the run, and leave it at that."""
     resolution: int = 64
     """Side of the square images in pixels: a power of two from 16 to 512."""
     channels: int = 3
-    """1 grey, 3 RGB, 4 RGB with alpha."""
+    """Channels of the images: 1 grey, 3 RGB, 4 RGB with alpha."""
     batch_size: int = 128
     """Images per update, over all processes together."""
     accumulation: int = 1
-    """Parts that each process makes of its share of the batch, one after the other, to save memory. BatchNorm then
-    sees a part at a time."""
-    epochs: float | None = None
-    """Length as passes over the images. Give one of epochs, kimg, iterations; by default the recipe's."""
-    kimg: float | None = None
+    """Parts a process makes of its share of the batch, to save memory; BatchNorm then sees a part at a time."""
+    epochs: Annotated[float | None, unset("FLOAT", LENGTH)] = None
+    """Length in passes over the images. Give one of epochs, kimg, iterations."""
+    kimg: Annotated[float | None, unset("FLOAT", LENGTH)] = None
     """Length in thousands of images shown."""
-    iterations: int | None = None
+    iterations: Annotated[int | None, unset("INT", LENGTH)] = None
     """Length in updates of G."""
     seed: int = 0
-    """Every random number of the run follows from it."""
-    init_from: Path | None = None
+    """A whole number that every random number of the run follows from."""
+    init_from: Annotated[Path | None, unset("PATH", "random weights")] = None
     """A run folder whose weights this run begins with, of whatever images, channels and resolution."""
     resume: str = "auto"
     """auto goes on from the newest intact checkpoint in the run folder, never starts anew, or a checkpoint's folder."""
-    resume_changed: bool = False
+    resume_changed: Switch = False
     """Go on from a checkpoint although settings have changed that decide the run's path; never of the networks."""
     max_skipped: int = 25
     """Stop after so many updates of a player in a row that were skipped because a gradient was not finite."""
@@ -301,23 +314,37 @@ class Config:
     dtype: Annotated[str, one_of(DTYPES)] = "float32"
     """Precision of the weights; float64 is for proofs. Mixed precision is set by accelerate launch."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """The networks G and D."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """What they are trained to do."""
     optim_d: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """D's optimizer."""
     optim_g: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """G's optimizer."""
     ema: EmaConfig = field(default_factory=EmaConfig)
+    """The average of G's weights, which samples are drawn from."""
     data_options: DataOptions = field(default_factory=DataOptions)
+    """From files to pixels."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Changes to images before D sees them."""
     transfer: TransferConfig = field(default_factory=TransferConfig)
+    """What --init-from takes over."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """Saving."""
     speed: SpeedConfig = field(default_factory=SpeedConfig)
+    """How it is computed, not what."""
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    """Several processes."""
     eval: EvalConfig = field(default_factory=EvalConfig)
+    """Measuring while training: gan evaluate, now and then."""
     track: TrackConfig = field(default_factory=TrackConfig)
+    """Where the run can be followed."""
 
 
 LENGTHS = ("epochs", "kimg", "iterations")
 FREE = {
-    *("recipe", "data", "out", "resume", "resume-changed", *LENGTHS, "checkpoint", "eval", "track", "speed"),
+    *("recipe", "data", "out", "dry-run", "resume", "resume-changed", *LENGTHS),
+    *("checkpoint", "eval", "track", "speed"),
     *("max-skipped", "log-every", "sample-every", "samples", "distributed.timeout"),
     *("data-options.max-rejected", "data-options.workers", "data-options.cache", "data-options.resident"),
     *("data-options.max-megapixels", "data-options.drop-duplicates"),
@@ -394,9 +421,7 @@ def trajectory(config: Config) -> dict[str, Any]:
 
 def parse(arguments: list[str]) -> Config:
     """Command line → Config: the defaults, then the recipe, then the flags given. Raises UsageError."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--recipe", nargs="?", default=Config.recipe)
-    recipe = read_recipe(finder.parse_known_args(arguments)[0].recipe or Config.recipe)
+    recipe = read_recipe(recipe_in(arguments) or Config.recipe)
     config = parse_flags(arguments, dataclasses.replace(recipe, epochs=None, kimg=None, iterations=None))
     if all(getattr(config, name) is None for name in LENGTHS):
         config = dataclasses.replace(config, **{name: getattr(recipe, name) for name in LENGTHS})
@@ -414,7 +439,7 @@ def read_recipe(recipe: str) -> Config:
             f"unknown recipe {recipe!r}{suggestion(recipe, built_in)} Built in: {known}; or give a .yaml file."
         )
     try:
-        settings = yaml.safe_load(path.read_text()) or {}
+        settings = yaml.safe_load(path.read_text("utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read the recipe {path}: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
@@ -439,10 +464,10 @@ def parse_flags(words: list[str], default: Config) -> Config:
     """tyro's parser, with the nearest match for a flag that does not exist."""
     for word in words:
         flag, known = word.partition("=")[0].replace("_", "-"), [f"--{name}" for name in FLAGS]
-        if flag.startswith("--") and flag not in [*known, "--help"]:
+        if flag.startswith("--") and flag not in [*known, "--help", "--tyro-write-completion"]:
             raise UsageError(f"unknown flag {flag}{suggestion(flag, known)} See --help.")
     with plain_refusals():
-        return tyro.cli(Config, args=words, default=default, config=(tyro.conf.FlagConversionOff,))
+        return tyro.cli(Config, prog="train.py", args=words, default=default, config=(tyro.conf.FlagConversionOff,))
 
 
 def check(config: Config) -> None:
@@ -525,7 +550,7 @@ def as_yaml(config: Config) -> str:
     """The settings as a recipe: `--recipe RUN/config.yaml` repeats the run (in its own folder)."""
     nested: dict[str, Any] = {}
     for name, value in flags(config):
-        if name in ("out", "resume", "resume-changed") or value is None:
+        if name in ("out", "dry-run", "resume", "resume-changed") or value is None:
             continue
         *groups, key = name.split(".")
         place = nested

@@ -54,8 +54,14 @@ def first_sentence(panel: str) -> str:
     lines = []
     for line in panel.splitlines()[1:]:
         text = line.strip("│ ╰╯")
-        if not text.strip("─"):
+        if text.strip("─-"):
+            lines.append(text)
+        elif lines:  # not the rule below the title, where the terminal knows no frames
             break
-        lines.append(text)
-    sentence = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", " ".join(lines))
+    text = " ".join(lines)
+    if refused := re.match(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\) ?\.", text):
+        word, flag, listed = refused.groups()
+        known = [name.strip(" '") for name in listed.split(",")]
+        return f"{flag}: {word!r} is not one of {', '.join(known)}{suggestion(word, known)}"
+    sentence = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text)
     return re.sub(r"(?:could not convert.*: |no type matching.*\[)('.*')\]?\.?", r"\1 is not a number", sentence)

@@ -1,11 +1,28 @@
-"""The checkpoints of a run, by name and by score. None is read beyond its state.json, and torch is not imported."""
+"""What there is to choose from: recipes, and the checkpoints of a run by name and by score. Torch, whose import takes
+seconds, is not imported."""
 
+import argparse
 import contextlib
 import json
 import math
 import re
 from pathlib import Path
 from typing import Any
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def recipe_in(arguments: list[str]) -> str | None:
+    """What --recipe says in a command line, if it is there."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--recipe", nargs="?")
+    return finder.parse_known_args(arguments)[0].recipe
+
+
+def table_of_recipes() -> str:
+    """A line for each built-in recipe: its name, and what the first line of its file says it is."""
+    titles = {path.stem: path.read_text("utf-8").partition("\n")[0].strip("# ") for path in RECIPES.glob("*.yaml")}
+    return "\n".join(f"{name:{max(map(len, titles))}}  {titles[name]}" for name in sorted(titles))
 
 
 def best(folder: Path) -> tuple[Path | None, dict[str, Any]]:

@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -95,6 +96,18 @@ def advice(config: Config, processes: int, precision: str, device: torch.device)
 
 def gib(count: int | float) -> str:
     return f"{count / 2**30:.1f}"
+
+
+def amount(count: int) -> str:
+    """Bytes in the larger of GiB and MiB of which there is at least one."""
+    return f"{gib(count)} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory: all of a GPU's, or what programs can still have of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().available
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -139,6 +139,27 @@ def check_gpu(name: str, capability: tuple[int, int], architectures: list[str], 
         say(f"{name} has no bf16 in hardware; it works, but slower than --mixed_precision no.")
 
 
+def recommended(cards: list[tuple[str, tuple[int, int]]]) -> tuple[str, str, str]:
+    """(configuration, precision, why) for GPUs of these names and capabilities, all of which a run is to use."""
+    if not cards:
+        return "cpu.yaml", "no", "there is no GPU"
+    lowest = min(capability for _, capability in cards)
+    if lowest >= (8, 0):
+        mixed, why = "bf16", "Ampere and newer have it in hardware"
+    elif lowest >= (7, 0) and not any("GTX" in name for name, _ in cards):
+        mixed, why = "fp16", "Volta and Turing have it in hardware, and no bf16"
+    else:
+        mixed, why = "no", "GTX cards, and what is older than Volta, are slow or wrong in fp16 and have no bf16"
+    if len(cards) > 1:
+        return f"multi_gpu{'' if mixed == 'no' else f'_{mixed}'}.yaml --num_processes {len(cards)}", mixed, why
+    return ("gtx.yaml" if mixed == "no" else f"single_gpu.yaml --mixed_precision {mixed}"), mixed, why
+
+
+def own_cards() -> list[tuple[str, tuple[int, int]]]:
+    every = range(torch.cuda.device_count())
+    return [(torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)) for index in every]
+
+
 def use_all_cores(alone: bool = False) -> None:
     """Share the cores among this machine's processes, or take them `alone` while the others wait. accelerate launch
     sets OMP_NUM_THREADS=1 when nobody asks for another number; that would leave the other cores idle."""

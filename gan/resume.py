@@ -15,7 +15,7 @@ from gan.run_folder import RunFolder
 from gan.telemetry.console import say
 
 
-def find_checkpoint(config: Config, folder: RunFolder, identity: dict[str, Any], total: int) -> Checkpoint | None:
+def find_checkpoint(config: Config, folder: RunFolder, identity: dict[str, Any], total: float) -> Checkpoint | None:
     """The checkpoint that `--resume` asks for. Raises RunError or UsageError."""
     if config.resume == "auto":
         found = checkpoint.load_newest(folder.checkpoints)
@@ -67,7 +67,7 @@ def identity_of(config: Config, accelerator: Accelerator, images: str) -> dict[s
     }
 
 
-def check_same_run(found: Checkpoint, config: Config, now: dict[str, Any], total: int) -> None:
+def check_same_run(found: Checkpoint, config: Config, now: dict[str, Any], total: float) -> None:
     """Raises UsageError naming what differs, or when there is nothing left to do from an explicit checkpoint."""
     then = found.state["trajectory"]
     changed = [name for name in now if now[name] != then.get(name)]

@@ -10,7 +10,9 @@ import itertools
 import json
 import os
 import platform
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -50,9 +52,24 @@ class RunFolder:
                 probe.touch()
                 probe.unlink()
         except OSError as error:
-            raise UsageError(
-                f"cannot write to the run folder {self.path}: {error.strerror}. Choose another with --out."
-            ) from None
+            raise self.unwritable(error) from None
+
+    def check(self) -> int:
+        """Free bytes where the run folder is, or would be; nothing is made. Raises UsageError when nothing can be
+        written there, or another run is in it."""
+        try:
+            free = probe(self.path)
+        except OSError as error:
+            raise self.unwritable(error) from None
+        if held(self.path):
+            raise self.busy()
+        return free
+
+    def unwritable(self, error: OSError) -> UsageError:
+        return UsageError(f"cannot write to the run folder {self.path}: {error.strerror}. Choose another with --out.")
+
+    def busy(self) -> UsageError:
+        return UsageError(f"another process is training in {self.path}. Wait for it, or choose another --out.")
 
     def make(self) -> None:
         """The folders. Raises OSError."""
@@ -65,9 +82,7 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise UsageError(
-                f"another process is training in {self.path}. Wait for it, or choose another --out."
-            ) from None
+            raise self.busy() from None
         except OSError as error:
             raise UsageError(f"cannot lock the run folder {self.path}: {error.strerror}.") from None
         self.locked, self.locked_file = lock, os.stat(lock.lock_file).st_ino
@@ -99,7 +114,7 @@ class RunFolder:
         """Move a former run's files to previous-1/, previous-2/, …, so that a new record can start and none is lost.
         What did not get as far as its first checkpoint, after `every` iterations, is written over."""
         present = [self.path / name for name in CONTENTS if (self.path / name).exists()]
-        if not any(self.checkpoints.glob("iteration-*")) and last_logged(self.log) < every:
+        if not self.holds_run(every):
             return
         number = next(n for n in itertools.count(1) if not (self.path / f"previous-{n}").exists())
         aside = self.path / f"previous-{number}"
@@ -107,6 +122,10 @@ class RunFolder:
         for item in present:
             item.rename(aside / item.name)
         say(f"The run that was in {self.path} is now in {aside}.")
+
+    def holds_run(self, every: int) -> bool:
+        """Whether a run is in here that got as far as its first checkpoint, after `every` iterations."""
+        return any(self.checkpoints.glob("iteration-*")) or last_logged(self.log) >= every
 
     def describe(self, config: Config, facts: dict[str, Any]) -> None:
         """Write config.yaml and environment.json."""
@@ -147,6 +166,26 @@ class RunFolder:
             fresh.replace(self.log)
         except OSError as error:
             raise RunError(f"cannot write {self.log}: {error.strerror}.") from None
+
+
+def probe(folder: Path) -> int:
+    """Free bytes on the disk of a folder that is there or would be made. Raises OSError when none can be written."""
+    folder = folder.absolute()
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    with tempfile.TemporaryFile(dir=there):
+        return shutil.disk_usage(there).free
+
+
+def held(run: Path) -> bool:
+    """Whether a process holds the run's lock, or may do so. Where there is no lock, none is made."""
+    lock = run / ".lock"
+    if not lock.exists():
+        return False
+    try:
+        with filelock.FileLock(lock).acquire(timeout=0):
+            return False
+    except (filelock.Timeout, OSError):
+        return True
 
 
 def lines_of(log: Path) -> Iterator[tuple[str, int]]:

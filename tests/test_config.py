@@ -26,6 +26,18 @@ def test_underscores_and_equal_signs_work() -> None:
     assert parse(["--batch_size=16", "--data_options.fit", "pad"]).data_options.fit == "pad"
 
 
+def test_a_switch_on_its_own_means_true() -> None:
+    parsed = parse(["--dry-run", "--model.norm-first", "--objective.halve-d", "--seed", "1", "--augment.fakes"])
+    assert (parsed.dry_run, parsed.model.norm_first, parsed.objective.halve_d, parsed.augment.fakes) == (True,) * 4
+    parsed = parse(["--dry-run", "False", "--model.sync-batchnorm=False", "--objective.halve-d", "None"])
+    assert (parsed.dry_run, parsed.model.sync_batchnorm, parsed.objective.halve_d) == (False, False, None)
+
+
+def test_a_dry_run_is_of_the_same_run_and_is_not_kept() -> None:
+    assert parse(["--dry-run"]).out == parse([]).out
+    assert config.as_yaml(parse(["--dry-run"])) == config.as_yaml(parse([]))
+
+
 def test_a_saved_config_is_a_recipe(tmp_path: Path) -> None:
     original = parse(
         ["--model.norm-first", "True", "--optim-d.lr", "3e-5", "--data-options.cache", "/a b", "--seed", "7"]
@@ -50,7 +62,19 @@ def test_what_the_trajectory_leaves_out() -> None:
     everything = {name for name, _ in flags(Config())}
     left_out = everything - trajectory(Config()).keys()
     assert left_out == {
-        *("recipe", "data", "out", "samples", "resume", "epochs", "kimg", "iterations", "log-every", "sample-every"),
+        *(
+            "recipe",
+            "data",
+            "out",
+            "dry-run",
+            "samples",
+            "resume",
+            "epochs",
+            "kimg",
+            "iterations",
+            "log-every",
+            "sample-every",
+        ),
         *("data-options.max-rejected", "data-options.workers", "data-options.cache", "data-options.resident"),
         *("data-options.max-megapixels", "data-options.drop-duplicates"),
         *("checkpoint.max-failures", "resume-changed", "max-skipped", "eval.every", "eval.metric", "eval.count"),
@@ -70,6 +94,8 @@ def test_what_the_trajectory_leaves_out() -> None:
             "--objective.loss saturatin",
             "'saturatin' is not one of non-saturating, saturating, least-squares",
         ),
+        ("--dry-run yes", "--dry-run: 'yes' is not one of True, False"),
+        ("--model.network dcgn", "--model.network: 'dcgn' is not one of dcgan, msg; did you mean dcgan?"),
         ("--model.width wide", "--model.width: 'wide' is not a whole number"),
         ("--kimg many", "--kimg: 'many' is not a number"),
         ("--batch-size", "Missing value for argument '--batch-size'"),

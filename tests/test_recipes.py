@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from gan.config import RECIPES, Config, flags, read_recipe
+from gan.config import Config, flags, read_recipe
+from gan.listing import RECIPES
 from gan.networks import NETWORKS
 from tests.conftest import QUIET, checkpoint_of, log_of, run_script
 

@@ -65,6 +65,19 @@ def open_pack(config: Config) -> Pack:
         ) from None
 
 
+def look_up(config: Config) -> tuple[Source | None, Pack | None]:
+    """The images that --data names, and their pack where there is one, without decoding or downloading anything. There
+    is no source where --data names a pack itself. Raises UsageError, and RunError where they would be downloaded."""
+    given = Path(config.data).expanduser()
+    if is_pack(given):
+        return None, open_given(given, config)
+    cache = cache_folder(config.data_options)
+    source = open_source(config.data, config.resolution, cache, download=False)
+    wanted = fingerprint(source, config)
+    pack = read_pack(cache / "packs" / wanted[:16], wanted)
+    return source, pack and check_rejected(pack, config)
+
+
 def find_or_make(source: Source, folder: Path, config: Config, wanted: str) -> Pack:
     """The pack of `source` in `folder`; made, or made again, where there is no whole one of the fingerprint `wanted`.
     Raises UsageError when too many files were left out."""

@@ -199,7 +199,7 @@ class Sprites:
 class Torchvision:
     """torchvision:NAME, e.g. MNIST, FashionMNIST, CIFAR10, CelebA: the training split (all of CelebA), fetched once."""
 
-    def __init__(self, name: str, root: Path):
+    def __init__(self, name: str, root: Path, download: bool = True):
         import torchvision  # takes a second or two, so only when it is asked for
 
         self.name, self.refused, self.passed_over = f"torchvision:{name}", list[Refusal](), 0
@@ -208,7 +208,8 @@ class Torchvision:
             raise UsageError(f"torchvision has no data set {name!r}{suggestion(name, available)}")
         dataset_class = getattr(torchvision.datasets, name)
         accepted = inspect.signature(dataset_class.__init__).parameters
-        wishes = {"root": str(root), "train": True, "split": "all" if name == "CelebA" else "train", "download": True}
+        wishes = {"root": str(root), "train": True, "split": "all" if name == "CelebA" else "train",
+                  "download": download}  # fmt: skip
         try:
             root.mkdir(parents=True, exist_ok=True)
             with waiting_lock(root / f"{name}.lock", f"downloading {self.name}"):
@@ -237,19 +238,20 @@ class Torchvision:
         return image
 
 
-SOURCES: dict[str, Callable[[str, int, Path], Source]] = {
-    "sprites": lambda argument, resolution, cache: Sprites(resolution, argument),
-    "torchvision": lambda argument, resolution, cache: Torchvision(argument, cache / "torchvision"),
+SOURCES: dict[str, Callable[[str, int, Path, bool], Source]] = {
+    "sprites": lambda argument, resolution, cache, download: Sprites(resolution, argument),
+    "torchvision": lambda argument, resolution, cache, download: Torchvision(argument, cache / "torchvision", download),
 }
-"""Sources by name, built from (text after the colon, resolution, cache folder). Anything else is a path."""
+"""Sources by name, built from (text after the colon, resolution, cache folder, whether to fetch what is not there).
+Anything else is a path."""
 
 
-def open_source(data: str, resolution: int, cache: Path) -> Source:
-    """`--data` → the images it names. Raises UsageError when there are none."""
+def open_source(data: str, resolution: int, cache: Path, download: bool = True) -> Source:
+    """`--data` → the images it names. Raises UsageError when there are none, RunError when they cannot be fetched."""
     kind, _, argument = data.partition(":")
     path = Path(data).expanduser()
     if kind in SOURCES and (argument or kind == data):
-        return SOURCES[kind](argument, resolution, cache)
+        return SOURCES[kind](argument, resolution, cache, download)
     if not data or not os.path.exists(path):
         raise UsageError(
             f"there is no {data!r}{suggestion(data, SOURCES)} Give a folder, a .zip, torchvision:NAME, or sprites."

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import tyro
 
 from gan.errors import UsageError
 from gan.listing import best
+from gan.run_folder import held
 from gan.telemetry.history import read_json
 
 DEPTH = 3
@@ -83,18 +83,6 @@ def state_of(run: Path, status: dict[str, Any]) -> str:
     """What status.json says; `killed` where it says running and nobody runs."""
     state = str(status.get("state", "unknown"))
     return "killed" if state == "running" and time.time() - updated(run) > SILENT_S and not held(run) else state
-
-
-def held(run: Path) -> bool:
-    """Whether a process holds the run's lock, or may do so. Where there is no lock, none is made."""
-    lock = run / ".lock"
-    if not lock.exists():
-        return False
-    try:
-        with filelock.FileLock(lock).acquire(timeout=0):
-            return False
-    except (filelock.Timeout, OSError):
-        return True
 
 
 def newest_values(log: Path) -> dict[str, Any]:
