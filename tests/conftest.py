@@ -22,6 +22,7 @@ from gan.networks import NETWORKS
 from gan.randomness import initialise
 from gan.sample import draw_all
 from gan.trained import load as load_generator
+from tests.forked import run_forked
 
 ROOT = Path(__file__).parents[1]
 ITERATIONS, SEED = 6, 11  # of the runs made from `config`
@@ -83,9 +84,13 @@ def config(images: Path, tmp_path: Path) -> Config:
 
 
 def run_script(*words: object, launcher: tuple[str, ...] = (), **options: object) -> subprocess.CompletedProcess[str]:
-    """`python train.py …`, or `accelerate launch … train.py …` with the words of `launcher` between."""
+    """train.py in a process of its own, or `accelerate launch … train.py …` with the words of `launcher` between.
+    With options (those of subprocess.run), and with a launcher, Python itself is started; else see forked.py."""
+    script = [str(ROOT / "train.py"), *map(str, words)]
+    if not launcher and not options:
+        return run_forked(script, timeout=280)
     start = [sys.executable, "-m", "accelerate.commands.launch", *launcher] if launcher else [sys.executable]
-    command = [*start, str(ROOT / "train.py"), *map(str, words)]
+    command = [*start, *script]
     return subprocess.run(command, capture_output=True, text=True, timeout=280, **options)  # type: ignore[call-overload]
 
 

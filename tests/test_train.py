@@ -1,4 +1,4 @@
-"""The real script, as users start it."""
+"""The real script, as users start it; W&B that dies or does not answer is in tests/faults/test_trackers.py."""
 
 import json
 import os
@@ -255,16 +255,6 @@ def test_wandb_online_without_a_login_never_asks(images: Path, tmp_path: Path) -
     )
     assert result.returncode == 0, result.stdout
     assert "not logged in" in result.stdout
-    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
-
-
-def test_wandb_whose_server_does_not_answer_goes_offline(images: Path, tmp_path: Path) -> None:
-    """Logged in, but nobody listens; wandb is given 30 seconds to find out."""
-    words = (*TINY, "--data", images, "--out", tmp_path / "run", "--iterations", 1, "--track.wandb", "auto")
-    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "1" * 40, "HOME": str(tmp_path)}
-    result = run_script(*words, env={**os.environ, **server})
-    assert result.returncode == 0, result.stderr
-    assert "W&B cannot be reached" in result.stdout
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
 
 
