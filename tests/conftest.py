@@ -83,15 +83,14 @@ def config(images: Path, tmp_path: Path) -> Config:
     )
 
 
-def run_script(*words: object, launcher: tuple[str, ...] = (), **options: object) -> subprocess.CompletedProcess[str]:
-    """train.py in a process of its own, or `accelerate launch … train.py …` with the words of `launcher` between.
-    With options (those of subprocess.run), and with a launcher, Python itself is started; else see forked.py."""
+def run_script(*words: object, launcher: tuple[str, ...] = (), **options: Any) -> subprocess.CompletedProcess[str]:
+    """train.py in a process of its own (see forked.py), or `accelerate launch … train.py …` with the words of
+    `launcher` between. Options: env and cwd, as of subprocess.run."""
     script = [str(ROOT / "train.py"), *map(str, words)]
-    if not launcher and not options:
-        return run_forked(script, timeout=280)
-    start = [sys.executable, "-m", "accelerate.commands.launch", *launcher] if launcher else [sys.executable]
-    command = [*start, *script]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, **options)  # type: ignore[call-overload]
+    if not launcher:
+        return run_forked(script, timeout=280, **options)
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launcher, *script]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, **options)
 
 
 def run_module(
