@@ -118,7 +118,7 @@ def test_the_ways_to_resume(images: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(images: Path, tmp_path: Path) -> None:
-    words = ("--data", images, "--checkpoint.every", 2, "--log-every", 3, "--iterations", 400)
+    words = ("--data", images, "--checkpoint.every", 2, "--log-every", 3, "--iterations", 120)
     train(*words, "--out", tmp_path / "straight")
     command = [sys.executable, str(ROOT / "train.py"), *TINY, *map(str, words), "--out", str(tmp_path / "killed")]
     victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -129,7 +129,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(images: Path, tmp_pat
     victim.wait()
     assert json.loads((tmp_path / "killed" / "status.json").read_text())["state"] == "running"
     assert "Going on from" in train(*words, "--out", tmp_path / "killed")
-    assert_same_weights(checkpoint_of(tmp_path / "straight", 400), checkpoint_of(tmp_path / "killed", 400))
+    assert_same_weights(checkpoint_of(tmp_path / "straight", 120), checkpoint_of(tmp_path / "killed", 120))
     iterations = [entry["iteration"] for entry in log_of(tmp_path / "killed")]
     assert iterations == sorted(set(iterations))
 
