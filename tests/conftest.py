@@ -22,6 +22,7 @@ from gan.networks import NETWORKS
 from gan.randomness import initialise
 from gan.sample import draw_all
 from gan.trained import load as load_generator
+from tests.forked import run_forked
 
 ROOT = Path(__file__).parents[1]
 ITERATIONS, SEED = 6, 11  # of the runs made from `config`
@@ -82,11 +83,14 @@ def config(images: Path, tmp_path: Path) -> Config:
     )
 
 
-def run_script(*words: object, launcher: tuple[str, ...] = (), **options: object) -> subprocess.CompletedProcess[str]:
-    """`python train.py …`, or `accelerate launch … train.py …` with the words of `launcher` between."""
-    start = [sys.executable, "-m", "accelerate.commands.launch", *launcher] if launcher else [sys.executable]
-    command = [*start, str(ROOT / "train.py"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, **options)  # type: ignore[call-overload]
+def run_script(*words: object, launcher: tuple[str, ...] = (), **options: Any) -> subprocess.CompletedProcess[str]:
+    """train.py in a process of its own (see forked.py), or `accelerate launch … train.py …` with the words of
+    `launcher` between. Options: env and cwd, as of subprocess.run."""
+    script = [str(ROOT / "train.py"), *map(str, words)]
+    if not launcher:
+        return run_forked(script, timeout=280, **options)
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launcher, *script]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, **options)
 
 
 def run_module(

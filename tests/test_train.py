@@ -1,4 +1,4 @@
-"""The real script, as users start it."""
+"""The real script, as users start it; W&B that dies or does not answer is in tests/faults/test_trackers.py."""
 
 import json
 import os
@@ -118,7 +118,7 @@ def test_the_ways_to_resume(images: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(images: Path, tmp_path: Path) -> None:
-    words = ("--data", images, "--checkpoint.every", 2, "--log-every", 3, "--iterations", 400)
+    words = ("--data", images, "--checkpoint.every", 2, "--log-every", 3, "--iterations", 120)
     train(*words, "--out", tmp_path / "straight")
     command = [sys.executable, str(ROOT / "train.py"), *TINY, *map(str, words), "--out", str(tmp_path / "killed")]
     victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -129,7 +129,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(images: Path, tmp_pat
     victim.wait()
     assert json.loads((tmp_path / "killed" / "status.json").read_text())["state"] == "running"
     assert "Going on from" in train(*words, "--out", tmp_path / "killed")
-    assert_same_weights(checkpoint_of(tmp_path / "straight", 400), checkpoint_of(tmp_path / "killed", 400))
+    assert_same_weights(checkpoint_of(tmp_path / "straight", 120), checkpoint_of(tmp_path / "killed", 120))
     iterations = [entry["iteration"] for entry in log_of(tmp_path / "killed")]
     assert iterations == sorted(set(iterations))
 
@@ -255,16 +255,6 @@ def test_wandb_online_without_a_login_never_asks(images: Path, tmp_path: Path) -
     )
     assert result.returncode == 0, result.stdout
     assert "not logged in" in result.stdout
-    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
-
-
-def test_wandb_whose_server_does_not_answer_goes_offline(images: Path, tmp_path: Path) -> None:
-    """Logged in, but nobody listens; wandb is given 30 seconds to find out."""
-    words = (*TINY, "--data", images, "--out", tmp_path / "run", "--iterations", 1, "--track.wandb", "auto")
-    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "1" * 40, "HOME": str(tmp_path)}
-    result = run_script(*words, env={**os.environ, **server})
-    assert result.returncode == 0, result.stderr
-    assert "W&B cannot be reached" in result.stdout
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
 
 

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -29,29 +31,40 @@ def start(run: Path, images: Path) -> tuple[subprocess.Popen[str], list[psutil.P
     return launcher, sorted(workers, key=lambda worker: worker.environ()["RANK"])
 
 
-@pytest.mark.parametrize(
-    ("rank", "name"),
-    [(0, "SIGKILL"), (1, "SIGKILL"), (1, "SIGSTOP"), pytest.param(0, "SIGSTOP", marks=pytest.mark.slow)],
-)
-def test_a_lost_process_ends_the_job(name: str, rank: int, images: Path, tmp_path: Path) -> None:
-    launcher, workers = start(tmp_path / "run", images)
+def lose(name: str, rank: int, run: Path, images: Path) -> Callable[[], str]:
+    """Send one of two processes the signal. Called, what is returned waits for the end, judges it, and gives what was
+    said."""
+    launcher, workers = start(run, images)
     began = time.monotonic()
     workers[rank].send_signal(getattr(signal, name))
-    _, err = launcher.communicate(timeout=60)
-    seconds = time.monotonic() - began
-    print(f"\n{name} to process {rank}: the job ended after {seconds:.1f} s")
-    assert launcher.returncode == 1
-    assert seconds < 2 * LIMIT_S + 30 + 10  # the limit and a few beats, the launcher's 30 s of patience, a slow machine
-    assert not [worker for worker in workers if worker.is_running()]
-    if name == "SIGSTOP":
-        assert f"error: process {rank} on " in err
-        assert "no longer answers" in err
-    else:
-        assert f"rank      : {rank} (local_rank: {rank})\n  exitcode  : -9" in err  # the launcher's own report
-    if name == "SIGSTOP" and rank == 1:
-        status = json.loads((tmp_path / "run" / "status.json").read_text())
-        assert status["state"] == "failed"
-        assert "process 1 on " in status["reason"]
+
+    def end() -> str:
+        _, err = launcher.communicate(timeout=60)
+        seconds = time.monotonic() - began
+        print(f"\n{name} to process {rank}: the job ended after {seconds:.1f} s")
+        assert launcher.returncode == 1
+        assert (
+            seconds < 2 * LIMIT_S + 30 + 10
+        )  # the limit and a few beats, the launcher's 30 s of patience, a slow machine
+        assert not [worker for worker in workers if worker.is_running()]
+        return err
+
+    return end
+
+
+@pytest.fixture(scope="module")
+def stopped(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Future[str]]]:
+    """A run, one of whose processes has been stopped: other tests take place while its launcher waits for it."""
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    with ThreadPoolExecutor(1) as pool:
+        yield run, pool.submit(lose("SIGSTOP", 1, run, images))
+
+
+@pytest.mark.usefixtures("stopped")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_ends_the_job(rank: int, images: Path, tmp_path: Path) -> None:
+    err = lose("SIGKILL", rank, tmp_path / "run", images)()
+    assert f"rank      : {rank} (local_rank: {rank})\n  exitcode  : -9" in err  # the launcher's own report
 
 
 @pytest.mark.parametrize("batch", ["1", "5"])
@@ -77,3 +90,21 @@ def test_it_goes_on_afterwards(images: Path, tmp_path: Path) -> None:
     train(*words, "--out", tmp_path / "run", launcher=with_processes(2))
     train(*words, "--out", tmp_path / "straight", launcher=with_processes(2))
     assert_same_weights(checkpoint_of(tmp_path / "run", last + 10), checkpoint_of(tmp_path / "straight", last + 10))
+
+
+def test_a_process_that_is_stopped_ends_the_job(stopped: tuple[Path, Future[str]]) -> None:
+    run, said = stopped
+    assert_named(1, said.result())
+    status = json.loads((run / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "process 1 on " in status["reason"]
+
+
+@pytest.mark.slow
+def test_a_first_process_that_is_stopped_ends_the_job(images: Path, tmp_path: Path) -> None:
+    assert_named(0, lose("SIGSTOP", 0, tmp_path / "run", images)())
+
+
+def assert_named(rank: int, said: str) -> None:
+    assert f"error: process {rank} on " in said
+    assert "no longer answers" in said

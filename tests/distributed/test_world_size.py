@@ -61,6 +61,11 @@ the processes shows in the first ones, at a million times the bound. With pytest
 Ended = Callable[..., Checkpoint]
 
 
+def started(processes: int) -> tuple[str, ...]:
+    """Words for the launcher; one process needs none."""
+    return with_processes(processes) if processes > 1 else ()
+
+
 @pytest.fixture(scope="module")
 def ended(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """The last checkpoint of a run on 20 images in batches of 8: forty passes, whose ends fall into the batches."""
@@ -72,7 +77,7 @@ def ended(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
         train(
             *("--data", images, "--dtype", dtype, "--iterations", iterations, "--out", out, "--optim-g.lr", "1e-3"),
             *words,
-            launcher=with_processes(processes),
+            launcher=started(processes),
         )
         return checkpoint_of(out, iterations)
 
@@ -159,7 +164,7 @@ def test_a_run_goes_on_with_another_number_of_processes(images: Path, tmp_path: 
     straight = ended(1, *BATCHNORM)
     for processes in (1, 4):
         run = tmp_path / str(processes)
-        printed = train(*words, "--out", run, "--iterations", ITERATIONS, launcher=with_processes(processes))
+        printed = train(*words, "--out", run, "--iterations", ITERATIONS, launcher=started(processes))
         assert printed.count("Going on from") == 1
         difference = largest_difference(straight, checkpoint_of(run, ITERATIONS))
         print(f"\n| BatchNorm, stopped at 2 and gone on at {processes} | 2, then {processes} | {difference:.1e} |")
@@ -214,6 +219,6 @@ def test_real_images(name: str, tmp_path: Path) -> None:
         pytest.skip("set GAN_TEST_IMAGES to a folder of image sets to run on them")
     words = ("--data", Path(folder) / name, "--dtype", "float64", "--resolution", 32, "--iterations", 40, "--seed", 3)
     for processes in (1, 2):
-        train(*words, "--out", tmp_path / str(processes), launcher=with_processes(processes))
+        train(*words, "--out", tmp_path / str(processes), launcher=started(processes))
     one, two = (checkpoint_of(tmp_path / str(processes), 40) for processes in (1, 2))
     assert largest_difference(one, two) <= BOUND

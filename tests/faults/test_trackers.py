@@ -1,18 +1,47 @@
-"""W&B that dies or hangs: training goes on, its log is whole, and its end does not wait for long."""
+"""W&B that dies, hangs or cannot be reached: training goes on, its log is whole, and its end does not wait for long."""
 
-import json
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, log_of
 from tests.faults.jobs import Job, gone, status_of
+
+SHORT = ("--iterations", 400, "--log-every", 1, "--sample-every", 20)
+AMISS = ({"WANDB_API_KEY": "short"}, {"WANDB_MODE": "rubbish"}, {"WANDB_BASE_URL": "none"})
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended: what it said, the iteration at which W&B was lost, and the seconds from the last iteration
+    to the end."""
+
+    run: Path
+    code: int
+    said: str
+    lost_at: int
+    seconds: float
+
+    @property
+    def state(self) -> str:
+        return str(status_of(self.run)["state"])
+
+
+def end(job: Job, lost_at: int = 0, iterations: int = 400, patience: float = 60) -> Ended:
+    job.wait_for_iteration(iterations)
+    began = time.monotonic()
+    code, said = job.end(patience)
+    return Ended(job.run, code, said, lost_at, time.monotonic() - began)
 
 
 def service_of(job: Job) -> psutil.Process:
@@ -22,59 +51,34 @@ def service_of(job: Job) -> psutil.Process:
     return found[0]
 
 
-def assert_it_ends_well(job: Job, lost_at: int) -> str:
-    """After 400 iterations, soon, and with every line of the log; what was said."""
-    job.wait_for_iteration(400)
-    began = time.monotonic()
-    code, said = job.end(60)
-    took = time.monotonic() - began
-    print(f"\nlost at iteration {lost_at}, {took:.1f} s from the last iteration to the end")
-    assert code == 0, said
-    assert lost_at < 400
-    assert took < 25
-    lines = [json.loads(line)["iteration"] for line in (job.run / "log.jsonl").read_text().splitlines()]
-    assert lines == list(range(1, 401))
-    assert status_of(job.run)["state"] == "finished"
-    return said
-
-
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
-def test_its_process_is_lost(name: str, images: Path, tmp_path: Path) -> None:
-    words = ("--track.wandb", "offline", "--iterations", 400, "--log-every", 1, "--sample-every", 20)
-    job = Job("python", tmp_path / "run", "--data", images, *words).wait_for_iteration(3)
+def process_lost(number: int, run: Path, images: Path) -> Ended:
+    job = Job("python", run, "--data", images, "--track.wandb", "offline", *SHORT).wait_for_iteration(3)
     service = service_of(job)
-    service.send_signal(getattr(signal, name))
-    said = assert_it_ends_well(job, status_of(job.run)["iteration"])
+    service.send_signal(number)
+    ended = end(job, status_of(run)["iteration"])
     assert gone([service]), "nothing is left behind"
-    assert "log.jsonl has it all" in said
+    return ended
 
 
-def test_a_second_signal_while_the_tracker_is_waited_for(images: Path, tmp_path: Path) -> None:
+def signalled_while_waiting(run: Path, images: Path) -> Ended:
     words = ("--track.wandb", "offline", "--iterations", 1_000_000, "--log-every", 1)
-    job = Job("python", tmp_path / "run", "--data", images, *words).wait_for_iteration(3)
+    job = Job("python", run, "--data", images, *words).wait_for_iteration(3)
     service_of(job).send_signal(signal.SIGSTOP)
     job.process.send_signal(signal.SIGTERM)
-    job.until(lambda: status_of(job.run)["state"] == "preempted")
+    job.until(lambda: status_of(run)["state"] == "preempted")
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         time.sleep(0.5)
         job.process.send_signal(number)
-    code, said = job.end(60)
-    assert code == 75
-    assert "Stopped by SIGTERM" in said
-    assert status_of(job.run)["state"] == "preempted"
+    return end(job, iterations=0)
 
 
-@pytest.mark.parametrize("amiss", [{"WANDB_API_KEY": "short"}, {"WANDB_MODE": "rubbish"}, {"WANDB_BASE_URL": "none"}])
-def test_its_settings_are_amiss(amiss: dict[str, str], images: Path, tmp_path: Path) -> None:
-    job = Job("python", tmp_path / "run", "--data", images, "--track.wandb", "auto", "--iterations", 2, **amiss)
-    code, said = job.end(90)
-    assert code == 0, said
-    assert status_of(job.run)["state"] == "finished"
-    assert "W&B" in said
+def set_amiss(amiss: dict[str, str], run: Path, images: Path) -> Ended:
+    job = Job("python", run, "--data", images, "--track.wandb", "auto", "--iterations", 2, **amiss)
+    return end(job, iterations=0, patience=90)
 
 
-def test_its_server_is_lost(images: Path, tmp_path: Path) -> None:
-    """A run that is online, of 400 iterations, whose server dies on the way."""
+def server_lost(run: Path, images: Path) -> Ended:
+    """A run that is online, whose server dies on the way."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -82,10 +86,79 @@ def test_its_server_is_lost(images: Path, tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         environment = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": 40 * "a"}
-        words = ("--track.wandb", "online", "--iterations", 400, "--log-every", 1, "--sample-every", 20)
-        job = Job("python", tmp_path / "run", "--data", images, *words, **environment).wait_for_iteration(3)
+        words = ("--data", images, "--track.wandb", "online", *SHORT)
+        job = Job("python", run, *words, **environment).wait_for_iteration(3)
         while "file_stream" not in server.stdout.readline():
             pass  # until the first values have arrived
         server.kill()
-    said = assert_it_ends_well(job, status_of(job.run)["iteration"])
-    assert f"W&B: http://127.0.0.1:{port}/me/gan/runs/" in said
+    return end(job, status_of(run)["iteration"])
+
+
+def server_silent(run: Path, images: Path) -> Ended:
+    """Logged in, but nobody listens; W&B is given 30 seconds to find out."""
+    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "1" * 40, "HOME": str(run.parent)}
+    return end(Job("python", run, "--data", images, "--track.wandb", "auto", "--iterations", 1, **server),
+               iterations=0, patience=280)  # fmt: skip
+
+
+SCENARIOS: dict[str, Callable[[Path, Path], Ended]] = {
+    "silent": server_silent,
+    "SIGSTOP": lambda run, images: process_lost(signal.SIGSTOP, run, images),
+    "server": server_lost,
+    "second signal": signalled_while_waiting,
+    "SIGKILL": lambda run, images: process_lost(signal.SIGKILL, run, images),
+    **{str(amiss): lambda run, images, amiss=amiss: set_amiss(amiss, run, images) for amiss in AMISS},  # type: ignore[misc]
+}
+
+
+@pytest.fixture(scope="module")
+def ended(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Ended]]]:
+    """Two scenarios at a time, as they wait more than they work."""
+    folder = tmp_path_factory.mktemp("trackers")
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(act, folder / str(number) / "run", images)
+               for number, (name, act) in enumerate(SCENARIOS.items())}  # fmt: skip
+
+
+def assert_it_ended_well(ended: Ended) -> None:
+    """After all its iterations, soon, and with every line of the log."""
+    print(f"\nlost at iteration {ended.lost_at}, {ended.seconds:.1f} s from the last iteration to the end")
+    assert ended.code == 0, ended.said
+    assert ended.lost_at < 400
+    assert ended.seconds < 25
+    assert [entry["iteration"] for entry in log_of(ended.run)] == list(range(1, 401))
+    assert ended.state == "finished"
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+def test_its_process_is_lost(name: str, ended: dict[str, Future[Ended]]) -> None:
+    assert_it_ended_well(ended[name].result())
+    assert "log.jsonl has it all" in ended[name].result().said
+
+
+def test_a_second_signal_while_the_tracker_is_waited_for(ended: dict[str, Future[Ended]]) -> None:
+    run = ended["second signal"].result()
+    assert run.code == 75
+    assert "Stopped by SIGTERM" in run.said
+    assert run.state == "preempted"
+
+
+@pytest.mark.parametrize("amiss", AMISS)
+def test_its_settings_are_amiss(amiss: dict[str, str], ended: dict[str, Future[Ended]]) -> None:
+    run = ended[str(amiss)].result()
+    assert run.code == 0, run.said
+    assert run.state == "finished"
+    assert "W&B" in run.said
+
+
+def test_its_server_is_lost(ended: dict[str, Future[Ended]]) -> None:
+    run = ended["server"].result()
+    assert_it_ended_well(run)
+    assert re.search(r"W&B: http://127.0.0.1:\d+/me/gan/runs/", run.said)
+
+
+def test_its_server_does_not_answer_and_the_run_goes_offline(ended: dict[str, Future[Ended]]) -> None:
+    run = ended["silent"].result()
+    assert run.code == 0, run.said
+    assert "W&B cannot be reached" in run.said
+    assert list((run.run / "wandb").glob("offline-run-*"))

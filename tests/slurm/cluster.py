@@ -18,7 +18,7 @@ import psutil
 from tests.conftest import ROOT
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
-NODES = ("n1", "n2")
+NODES = ("n1", "n2", "n3")
 GPUS = 8
 """What each node says it has, so that --gres works as on a real cluster; training falls back to its CPU."""
 CONFIGURATION = """
@@ -73,9 +73,9 @@ OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED",
 
 
 class Cluster:
-    """Two nodes with `cpus` CPUs each, whatever the machine has. Use as a context."""
+    """Three nodes with `cpus` CPUs each, whatever the machine has. Use as a context."""
 
-    def __init__(self, folder: Path, cpus: int = 2):
+    def __init__(self, folder: Path, cpus: int = 16):
         self.folder, self.daemons = folder, list[subprocess.Popen[bytes]]()
         nodes = "\n".join(
             f"NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={free_port()} CPUs={cpus} Gres=gpu:{GPUS}"
@@ -112,10 +112,8 @@ class Cluster:
             (folder / f"spool-{name}").mkdir()
             self.start("slurmd", "-D", "-N", name)
         end = time.monotonic() + 60
-        while (said := self.run("sinfo", "-h", "-N", "-p", "normal", "-o", "%T", check=False).split()) != [
-            "idle",
-            "idle",
-        ]:
+        idle = ["idle"] * len(NODES)
+        while (said := self.run("sinfo", "-h", "-N", "-p", "normal", "-o", "%T", check=False).split()) != idle:
             assert time.monotonic() < end, f"the nodes do not come up: {said}; see {folder}"
             time.sleep(0.2)
 
@@ -171,17 +169,29 @@ class Job:
         told = self.cluster.run("scontrol", "show", "job", "--oneliner", self.number)
         return dict(word.partition("=")[::2] for word in told.split())[name]
 
+    def task(self, number: int) -> "Job":
+        """One of the tasks of an array, which was submitted with %a in its output."""
+        output = self.output.with_name(self.output.name.replace("%a", str(number)))
+        return Job(self.cluster, f"{self.number}_{number}", output)
+
     def until(self, condition: Callable[[], bool], seconds: float = 300) -> None:
-        end = time.monotonic() + seconds
+        """Asks Slurm itself once a second at most, as others wait too."""
+        end, asked = time.monotonic() + seconds, 0.0
         while not condition():
-            over = self.fact("JobState") in OVER and not condition()
-            assert time.monotonic() < end and not over, f"waited in vain: {self.fact('JobState')}, {self.said()}"  # noqa: PT018
+            now = time.monotonic()
+            if now > asked + 1:
+                over = self.fact("JobState") in OVER and not condition()
+                assert now < end and not over, f"waited in vain: {self.fact('JobState')}, {self.said()}"  # noqa: PT018
+                asked = now
             time.sleep(0.1)
 
     def wait(self, seconds: float = 600) -> str:
         """Until the job is over for good: its state."""
-        self.until(lambda: self.fact("JobState") in OVER, seconds)
-        return self.fact("JobState")
+        end = time.monotonic() + seconds
+        while (state := self.fact("JobState")) not in OVER:
+            assert time.monotonic() < end, f"waited in vain: {state}, {self.said()}"
+            time.sleep(0.5)
+        return state
 
     def set_limit(self, minutes_from_now: int) -> None:
         hours, minutes, _ = self.fact("RunTime").split(":")
