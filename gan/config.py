@@ -213,7 +213,7 @@ class CheckpointConfig:
     """Iterations between checkpoints; one more is saved at the end."""
     keep: int = 3
     """How many of the newest checkpoints stay; at least 2."""
-    overlap: bool = True
+    overlap: Switch = True
     """Write a checkpoint while training goes on."""
     max_failures: int = 3
     """Checkpoints in a row that may fail, on a full disk say, before the run stops."""
@@ -221,17 +221,17 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class SpeedConfig:
-    channels_last: bool = True
+    channels_last: Switch = True
     """Keep a pixel's channels side by side in memory; NVIDIA's cards before Turing may prefer False."""
-    fused: bool = True
+    fused: Switch = True
     """adam, adamw: update all weights by one kernel."""
-    prefetch: bool = True
+    prefetch: Switch = True
     """Read the next batch from the disk while this one is trained on."""
-    compile: bool = False
+    compile: Switch = False
     """Let torch.compile fuse what lies between convolutions: up to a minute longer to start, and needs a compiler."""
-    tf32: bool = True
+    tf32: Switch = True
     """On NVIDIA's cards since Ampere, let convolutions round float32 factors to 10 bits of mantissa."""
-    autotune: bool = False
+    autotune: Switch = False
     """On NVIDIA's cards, try convolution algorithms and keep the fastest; a repeated run then differs in rounding."""
 
 

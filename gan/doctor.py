@@ -107,7 +107,11 @@ def check_gpus(config: Config) -> Iterator[Finding]:
     """Those that the driver knows, and those of them that torch can use."""
     command, driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], list[str]()
     if shutil.which(command[0]):
-        driver = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout.split()
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        driver = asked.stdout.split() if asked.returncode == 0 else []
+        if asked.returncode:
+            yield Finding(f"nvidia-smi fails: {' '.join((asked.stdout + asked.stderr).split())[:200]}",
+                          "Mend the driver; until then runs are on the CPU.", ATTENTION)  # fmt: skip
     cards, seen = range(torch.cuda.device_count()), os.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = "" if seen is None else f"; CUDA_VISIBLE_DEVICES is {seen!r}"
     if driver:
@@ -229,8 +233,13 @@ def check_data(config: Config) -> Iterator[Finding]:
 
 def check_speed(config: Config) -> Iterator[Finding]:
     """A few real iterations, and how long the recipe would take at that rate."""
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
     os.environ.setdefault("ACCELERATE_MIXED_PRECISION", recommended(own_cards())[1])
-    rate, rows, count = images_per_second(config, SPEED_S)
+    try:
+        rate, rows, count = images_per_second(config, SPEED_S, max(1, len(own_cards())))
+    finally:
+        if not launched:
+            del os.environ["ACCELERATE_MIXED_PRECISION"]
     text, images = f"about {rate:,.0f} images/s ({count} iterations with batches of {rows})", None
     if config.epochs is not None:
         with contextlib.suppress(UsageError):  # check_data has said it
@@ -239,7 +248,8 @@ def check_speed(config: Config) -> Iterator[Finding]:
         seconds = total_iterations(config, images or 0) * images_per_iteration(config) / rate
         long = f"{seconds / 3600:,.1f} h" if seconds > 5400 else f"{seconds / 60:,.1f} min"
         text += f", so all of it would take about {long}"
-    yield Finding(f"recipe {config.recipe}: {text}. An estimate.")
+    alone = " on one of these GPUs" if len(own_cards()) > 1 else ""
+    yield Finding(f"recipe {config.recipe}{alone}: {text}. An estimate.")
 
 
 Check = Callable[[Config], Iterator[Finding]]

@@ -21,12 +21,13 @@ FEW = 8
 """Images in the batch that the first, rough measurement is made with."""
 
 
-def images_per_second(config: Config, seconds: float) -> tuple[float, int, int]:
+def images_per_second(config: Config, seconds: float, cards: int = 1) -> tuple[float, int, int]:
     """(images/s, images in a batch, iterations) of real iterations on random images, measured for so many seconds. The
-    batch is that of `config`, or a smaller one of which four iterations fit into that time."""
-    few = min(FEW, config.batch_size)
+    batch is what one of so many cards has at a time, or a smaller one of which four iterations fit into that time."""
+    most = max(2, config.batch_size // cards // config.accumulation)
+    few = min(FEW, most)
     rough, _ = seconds_per_iteration(config, few, 0)
-    rows = min(config.batch_size, max(few, int(few * seconds / 4 / rough)))
+    rows = min(most, max(few, int(few * seconds / 4 / rough)))
     each, count = seconds_per_iteration(config, rows, seconds)
     return rows * config.objective.n_critic / each, rows, count
 

@@ -49,9 +49,10 @@ def training_bytes(config: Config, rows: int, precision: str = "no") -> int:
     """Peak bytes of tensors in a training iteration on `rows` images at a time: weights, gradients, optimizer state,
     the average, and what the two backward passes need. Counted on tensors without content, so it takes no memory.
 
-    Not in it: what the CUDA context (some hundred MB) and the convolution algorithms take for themselves.
+    Of at least two images, as a dense stem's BatchNorm can do nothing with one. Not in it: what the CUDA context (some
+    hundred MB) and the convolution algorithms take for themselves.
     """
-    dtype = AMP_DTYPES[precision]
+    dtype, rows = AMP_DTYPES[precision], max(rows, 2)
     with FakeTensorMode(), LiveBytes() as live, torch.autocast("cpu", dtype, enabled=dtype is not None):
         G, D = NETWORKS[config.model.network](config)
         state = [torch.zeros_like(parameter) for module in (G, D) for parameter in module.parameters() for _ in "mv"]

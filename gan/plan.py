@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gan.checkpoint import optimizer_tensors
 from gan.config import Config, as_yaml, images_per_iteration
+from gan.data.batches import is_resident
 from gan.data.pack import look_up
 from gan.errors import RunError
 from gan.memory import amount, memory_of, training_bytes
@@ -87,6 +88,7 @@ def plan(config: Config, accelerator: Accelerator, folder: RunFolder) -> Iterato
     lacking = "" if need < room else ": too much; lower --batch-size, or give --accumulation"
     yield "memory", f"{amount(need)} for {rows} images at a time in each process, {amount(room)} there{lacking}"
     check_places(config, folder)
+    is_resident(config.data_options.resident, accelerator.device, 0)
     count, content, where = images_of(config)
     yield "images", where
     check_batch(config, processes, config.batch_size if count is None else count)

@@ -173,7 +173,8 @@ def keep_memory(threshold: int = 1 << 30) -> None:
     it gives large ones back to the system, which clears every page of them anew in every iteration (glibc alone)."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
-        library.mallopt(-3, threshold)  # M_MMAP_THRESHOLD
+        if not library.mallopt(-3, threshold):  # M_MMAP_THRESHOLD
+            library.mallopt(-3, 32 << 20)  # the most that older glibcs take
         library.mallopt(-1, 2 * threshold - 1)  # M_TRIM_THRESHOLD
 
 

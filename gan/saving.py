@@ -32,8 +32,8 @@ class Saver:
     def save(self, iteration: int, tensors: checkpoint.TensorGroups, state: dict[str, Any], keep: int | None,
              last: bool) -> None:  # fmt: skip
         """A checkpoint that cannot be written is told and done without, unless it is the `last` of the run, which is
-        waited for, or one of many. Raises RunError, for an earlier one too."""
-        self.settle()
+        waited for, or one of many. Raises RunError; for an earlier one too, unless this is the last."""
+        self.settle(forgiving=last)
         try:
             if self.folder.restore():
                 self.describe()
@@ -46,15 +46,19 @@ class Saver:
         copies = {name: {key: copied(value) for key, value in group.items()} for name, group in tensors.items()}
         self.writing = self.thread.submit(self.write, iteration, copies, state, keep, last)
 
-    def settle(self) -> None:
-        """Wait for the checkpoint that is being written. Raises RunError where it was one failure too many."""
-        if self.writing is not None:
-            self.writing.result()
-            self.writing = None
+    def settle(self, forgiving: bool = False) -> None:
+        """Wait for the checkpoint that is being written. Raises RunError where that failed once too often."""
+        writing, self.writing = self.writing, None
+        fault = writing.exception() if writing else None
+        if fault and not forgiving:
+            raise fault
+        if fault:
+            say(f"Warning: {fault}")
 
     def wait(self, seconds: float) -> None:
         """Give it that long, whatever becomes of it."""
-        wait_for([self.writing] if self.writing else [], seconds)
+        writing = self.writing
+        wait_for([writing] if writing else [], seconds)
 
     def close(self) -> None:
         """Leave nothing half written."""
@@ -65,14 +69,15 @@ class Saver:
         try:
             checkpoint.save(self.folder.checkpoints, iteration, tensors, state, keep)
             self.failures = 0
-        except OSError as error:
+        except Exception as error:  # nobody else would hear of it, and other processes would wait
             self.fail(iteration, error, last)
 
-    def fail(self, iteration: int, error: OSError, last: bool) -> None:
+    def fail(self, iteration: int, error: Exception, last: bool) -> None:
         self.failures += 1
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         newest = next((path.name for path in checkpoint.listed(self.folder.checkpoints)), None)
         fault = (
-            f"the checkpoint at iteration {iteration} could not be saved ({error.strerror or error}); "
+            f"the checkpoint at iteration {iteration} could not be saved ({why}); "
             f"{f'the last good one is {newest}' if newest else 'there is none yet'}."
         )
         most = self.options.max_failures

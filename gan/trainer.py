@@ -94,6 +94,8 @@ def plain_faults(config: Config, accelerator: Accelerator, watchdog: Watchdog) -
     except RuntimeError as error:
         if is_out_of_memory(error):
             fault = advice(config, accelerator.num_processes, precision(accelerator), accelerator.device)
+        elif config.speed.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            fault = f"--speed.compile does not work here ({str(error).strip().splitlines()[0]}). Leave it out."
         elif lost := watchdog.lost():
             fault = f"{lost}. The run ends here; the same command goes on from its newest checkpoint."
         else:
@@ -373,7 +375,7 @@ class Trainer:
 
     def save_here(self) -> None:
         if self.ending:
-            self.saver.settle()
+            self.saver.settle(forgiving=True)
             if checkpoint.place(self.folder.checkpoints, self.iteration).exists():
                 return  # saved a moment ago, or gone on from
         skipping = any(int(player.in_a_row) for player in (self.player_d, self.player_g))
@@ -500,7 +502,7 @@ class Trainer:
         """Leave in status.json why the run stopped before its end."""
         if self.accelerator.is_main_process:
             self.folder.write_status("failed", self.iteration, total=self.total, reason=reason)
-            self.saver.wait(10)
+            self.saver.wait(3)
             last = next((path.name for path in checkpoint.listed(self.folder.checkpoints)), "the beginning")
             say(f"Stopped at iteration {self.iteration}; the same command goes on from {last}.")
 

@@ -84,6 +84,24 @@ def test_a_failure_in_the_thread_is_told_and_counted(folder: RunFolder, monkeypa
         saver.save(3, tensors, {}, 3, last=False)
 
 
+def test_the_last_one_is_tried_whatever_became_of_others(folder: RunFolder, monkeypatch: pytest.MonkeyPatch,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    """Also after a fault of memory, of which nobody would hear in a thread."""
+    write, tensors = checkpoint.write_durably, {"generator": {"weight": torch.ones(1)}}
+
+    def lacking(path: Path, content: bytes) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(checkpoint, "write_durably", lacking)
+    saver = saver_of(folder, max_failures=1)
+    saver.save(1, tensors, {}, 3, last=False)
+    saver.wait(30)
+    monkeypatch.setattr(checkpoint, "write_durably", write)
+    saver.save(2, tensors, {}, 3, last=True)
+    assert names(folder) == ["iteration-00000002"]
+    assert "Warning: the checkpoint at iteration 1 could not be saved (MemoryError)" in capsys.readouterr().out
+
+
 def test_the_end_of_a_run_waits_for_the_checkpoint_under_way(folder: RunFolder,
                                                              monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     disk, saver = Disk(monkeypatch), saver_of(folder)

@@ -8,6 +8,7 @@ import os
 import stat
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -211,8 +212,11 @@ class Torchvision:
         wishes = {"root": str(root), "train": True, "split": "all" if name == "CelebA" else "train",
                   "download": download}  # fmt: skip
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            with waiting_lock(root / f"{name}.lock", f"downloading {self.name}"):
+            lock: AbstractContextManager = nullcontext()
+            if download:
+                root.mkdir(parents=True, exist_ok=True)
+                lock = waiting_lock(root / f"{name}.lock", f"downloading {self.name}")
+            with lock:
                 self.dataset = dataset_class(**{key: value for key, value in wishes.items() if key in accepted})
         except (TypeError, ValueError) as error:
             raise UsageError(

@@ -5,15 +5,16 @@ In commands, `--data` gets twenty small images and training three iterations of 
 """
 
 import ast
-import contextlib
 import functools
 import glob
-import importlib
 import itertools
+import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import metadata
 from pathlib import Path
@@ -35,6 +36,8 @@ ONLY_READ = {
     r"pre-commit .*": "it is not installed with the tests; tests/test_style.py compares the hooks with its commands",
     r"python -m benchmarks\..*": "it takes minutes; the module must exist and know the flags",
     r"sbatch .*": "tests/slurm does it, where there is a Slurm; the flags after the script are read",
+    r"(gan|python train.py) --tyro-write-completion .*": "it writes into the home folder; tests/test_cli.py does it",
+    r"gan doctor.*": "tests/test_doctor.py does it; here the images are fewer than a batch",
     r"gan export .* --push .*": "tests/test_export.py does it, on a hub of its own",
     r"gan evaluate .* --inception-weights .*": "tests/metrics/test_fidelity.py does it, with other weights",
 }
@@ -65,11 +68,17 @@ def sections_of(path: Path) -> Iterator[tuple[str, Blocks]]:
     yield title, blocks
 
 
+def adds(blocks: Blocks) -> bool:
+    """Whether its Python is meant for a file of the package."""
+    return any(kind == "python" and code.startswith("# gan/") for kind, code in blocks)
+
+
+ADDING = [blocks for path in DOCUMENTS for _, blocks in sections_of(path) if adds(blocks)]
 SECTIONS = [
     pytest.param(blocks, id=f"{path.relative_to(ROOT)}: {title}")
     for path in sorted(DOCUMENTS)
     for title, blocks in sections_of(path)
-    if blocks
+    if blocks and not adds(blocks)
 ]
 
 
@@ -92,20 +101,21 @@ def test_examples(blocks: Blocks, trained: Path, images: Path, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     for place in ("RUN", RUN_IN_TEXT.replace("…", "000000")):
         shutil.copytree(trained, place)
-    with contextlib.ExitStack() as stack:
-        for kind, code in blocks:
-            if kind == "bash":
-                for command in commands_in(code):
-                    shutil.rmtree("FOLDER", ignore_errors=True)
-                    carry_out(command, images)
-            elif kind == "python":
-                stack.enter_context(written(code))
-            elif kind == "yaml":
-                name, _, settings = code.removeprefix("# ").partition("\n")
-                Path(name).write_text(settings)
-            else:
-                assert not kind, f"nobody handles a block of {kind}"
-                assert not re.search(r"^(gan|accelerate|python|pytest|pip|sbatch) ", code, re.M), "mark it as bash"
+    for kind, code in blocks:
+        if kind == "bash" and "complete -o" in code:
+            pass  # tests/test_cli.py runs it in a shell
+        elif kind == "bash":
+            for command in commands_in(code):
+                shutil.rmtree("FOLDER", ignore_errors=True)
+                carry_out(command, images)
+        elif kind == "python":
+            exec(code, {})
+        elif kind == "yaml":
+            name, _, settings = code.removeprefix("# ").partition("\n")
+            Path(name).write_text(settings)
+        else:
+            assert not kind, f"nobody handles a block of {kind}"
+            assert not re.search(r"^(gan|accelerate|python|pytest|pip|sbatch) ", code, re.M), "mark it as bash"
 
 
 def test_nothing_is_excused_that_is_not_there() -> None:
@@ -114,26 +124,29 @@ def test_nothing_is_excused_that_is_not_there() -> None:
     assert not [pattern for pattern in ONLY_READ if not any(re.fullmatch(pattern, command) for command in commands)]
 
 
-@contextlib.contextmanager
-def written(code: str) -> Iterator[None]:
-    """Python as if it stood at the end of the file that its first line names, while inside; else in one of its own."""
-    place = re.match(r"# (gan/\S+)\.py\n", code)
-    if place is None:
-        exec(code, {})
-        yield
-        return
-    module = importlib.import_module(place[1].replace("/", ".").removesuffix(".__init__"))
-    former = dict(vars(module))
-    tables = [(value, dict(value)) for name, value in former.items() if name.isupper() and isinstance(value, dict)]
-    try:
-        exec(code, vars(module))
-        yield
-    finally:
-        for table, content in tables:
-            table.clear()
-            table.update(content)
-        vars(module).clear()
-        vars(module).update(former)
+def test_examples_that_add_to_the_code(images: Path, trained: Path, tmp_path: Path) -> None:
+    """All of them at the ends of the files they name first, in a copy of the package; then their commands."""
+    shutil.copytree(ROOT / "gan", tmp_path / "gan")
+    shutil.copytree(trained, tmp_path / "RUN")
+    calls = []
+    for kind, code in itertools.chain(*ADDING):
+        if kind == "python":
+            with open(tmp_path / code.splitlines()[0].removeprefix("# "), "a") as file:
+                file.write(f"\n\n{code}")
+            continue
+        for command in commands_in(code):
+            program, *words = command.removeprefix("accelerate launch ").split()
+            calls.append([program, *(short(words, images) if program == "train.py" else words)])
+    assert len(calls) == len(ADDING) > 3
+    script = (
+        "import json, sys; from gan.cli import main, train; acts = {'gan': main, 'train.py': train}\n"
+        "sys.exit(max(acts[program](words) for program, *words in json.load(sys.stdin)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", script], input=json.dumps(calls), cwd=tmp_path, env=environment,
+                            capture_output=True, text=True, timeout=280)  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "mean-gap" in result.stdout
 
 
 def carry_out(command: str, images: Path) -> None:
@@ -171,6 +184,8 @@ def reading(words: list[str], images: Path) -> Act | None:
         case ["gan", "where", *rest]:
             parse(rest)
             return functools.partial(gan, "where", *rest)
+        case ["gan" | "python", *rest] if "--tyro-write-completion" in rest:
+            pass  # with the block that follows: tests/test_cli.py
         case ["gan", *rest]:
             understood(rest)
             return functools.partial(gan, *rest)
@@ -178,6 +193,8 @@ def reading(words: list[str], images: Path) -> Act | None:
             told = launch_command_parser().parse_args(rest)
             assert told.config_file is None or (ROOT / told.config_file).is_file(), told.config_file
             return reading([told.training_script, *told.training_script_args], images)
+        case ["python", "train.py", "--recipe", "list"]:
+            return functools.partial(train_once, *words[2:])
         case ["train.py", *rest] | ["python", "train.py", *rest]:
             parse(rest)
             return functools.partial(train_once, *short(rest, images))

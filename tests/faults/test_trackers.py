@@ -88,8 +88,7 @@ def server_lost(run: Path, images: Path) -> Ended:
         environment = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": 40 * "a"}
         words = ("--data", images, "--track.wandb", "online", *SHORT)
         job = Job("python", run, *words, **environment).wait_for_iteration(3)
-        while "file_stream" not in server.stdout.readline():
-            pass  # until the first values have arrived
+        assert any("file_stream" in line for line in server.stdout), "no values have arrived"
         server.kill()
     return end(job, status_of(run)["iteration"])
 

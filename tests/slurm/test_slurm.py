@@ -62,7 +62,7 @@ class Site:
     def end_soon(self, name: str, job: Job, word: str) -> None:
         """Wait until an endless run has been told to stop, which the word shows, and has saved. Once it comes back, it
         goes on to the next multiple of STEP."""
-        seconds_until(lambda: word in job.said())
+        seconds_until(lambda: word in job.said(), limit=200)
         seconds = seconds_until(lambda: status_of(self.runs / name)["state"] == "preempted")
         print(f"{name}: {seconds:.1f} s from the signal to the checkpoint")
         self.ends[name] = (status_of(self.runs / name)["iteration"] // STEP + 1) * STEP
