@@ -9,6 +9,7 @@ textbook step  the same, of one batch again and again
 trainer        this one as a user runs it, with logging, pictures and W&B offline
 step           this one, of one batch again and again, with neither
 convolutions   the networks' convolutions alone, forward and backward, as often as an iteration needs them
+the same, kept the same, with the C library keeping the memory of tensors, as the trainer has it on a CPU
 floor          the operations of those, at the rate of a large matrix product (the best of two ways to compute it)
 """
 
@@ -17,6 +18,7 @@ import dataclasses
 import itertools
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -26,7 +28,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -155,8 +156,13 @@ DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 def convolutions_rate(setting: Setting, folder: Path, device: torch.device) -> float:
-    keep_memory()  # as training does
     return rate_of(conv_iteration(setting, device), setting, device)
+
+
+def convolutions_kept_rate(setting: Setting, folder: Path, device: torch.device) -> float:
+    if device.type == "cpu":
+        keep_memory()
+    return convolutions_rate(setting, folder, device)
 
 
 def floor_rate(setting: Setting, folder: Path, device: torch.device) -> float:
@@ -192,9 +198,11 @@ KINDS: dict[str, Callable[[Setting, Path, torch.device], float]] = {
     "trainer": trainer_rate,
     "step": step_rate,
     "convolutions": convolutions_rate,
+    "the same, kept": convolutions_kept_rate,
     "floor": floor_rate,
 }
 RATIOS = [("trainer", "textbook"), ("step", "textbook step"), ("trainer", "step"), ("step", "convolutions"),
+          ("step", "the same, kept"),
           ("step", "floor")]  # fmt: skip
 
 
@@ -222,7 +230,8 @@ def one(kind: str, folder: str, *values: str) -> None:
     setting = Setting(int(width), int(batch_size), int(resolution), precision, int(iterations))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rate = KINDS[kind](setting, Path(folder), device)
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else resident
     print(json.dumps({"rate": rate, "memory_mib": peak / 2**20}))
 
 

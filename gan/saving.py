@@ -21,22 +21,24 @@ class Saver:
     is killed loses what came after its newest whole checkpoint, at most twice the interval.
     """
 
-    def __init__(self, folder: RunFolder, options: CheckpointConfig, describe: Callable[[], None]):
-        """`describe` writes down what the run is, where its folder has been removed meanwhile."""
-        self.folder, self.options, self.describe = folder, options, describe
+    def __init__(self, folder: RunFolder, options: CheckpointConfig):
+        self.folder, self.options = folder, options
         self.thread = ThreadPoolExecutor(1, "saver")
         self.writing: Future[None] | None = None
         self.failures = 0
         """In a row."""
 
     def save(self, iteration: int, tensors: checkpoint.TensorGroups, state: dict[str, Any], keep: int | None,
-             last: bool) -> None:  # fmt: skip
+             last: bool, describe: Callable[[], None] = lambda: None) -> None:  # fmt: skip
         """A checkpoint that cannot be written is told and done without, unless it is the `last` of the run, which is
-        waited for, or one of many. Raises RunError; for an earlier one too, unless this is the last."""
+        waited for, or one of many. Raises RunError; for an earlier one too, unless this is the last.
+
+        `describe` writes down what the run is, where its folder has been removed meanwhile.
+        """
         self.settle(forgiving=last)
         try:
             if self.folder.restore():
-                self.describe()
+                describe()
         except OSError as error:
             self.fail(iteration, error, last)
             return

@@ -147,7 +147,7 @@ class Trainer:
         self.background = background_of(config, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
         self.identity = identity_of(config, accelerator, pack.content)
-        self.saver, self.ending = Saver(folder, config.checkpoint, self.describe), False
+        self.saver, self.ending = Saver(folder, config.checkpoint), False
         self.evaluator = None if config.eval.every is None else Evaluator(
             config, pack, accelerator, [config.eval.metric], config.eval.count)  # fmt: skip
         self.measured: dict[str, float] = {}
@@ -383,7 +383,7 @@ class Trainer:
             say(f"Not saved at iteration {self.iteration}: the last update was skipped, its gradients not finite.")
             return
         keep = None if skipping else self.config.checkpoint.keep
-        self.saver.save(self.iteration, *self.contents(), keep, self.ending)
+        self.saver.save(self.iteration, *self.contents(), keep, self.ending, self.describe)
 
     def contents(self) -> tuple[checkpoint.TensorGroups, dict[str, Any]]:
         """Everything that cannot be computed from (config, seed). Raises RunError when some of it is not finite, so

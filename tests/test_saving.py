@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def saver_of(folder: RunFolder, **options: object) -> Saver:
-    return Saver(folder, replace(CheckpointConfig(), **options), lambda: None)  # type: ignore[arg-type]
+    return Saver(folder, replace(CheckpointConfig(), **options))  # type: ignore[arg-type]
 
 
 def names(folder: RunFolder) -> list[str]:

@@ -1,6 +1,7 @@
 """A process that dies or stops answering: the job ends in bounded time, says which one, leaves nothing running."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -71,14 +72,14 @@ def test_a_process_that_is_killed_ends_the_job(rank: int, images: Path, tmp_path
 def test_a_stuck_process_ends_the_job(
     batch: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its threads live, but its main thread sleeps while it fetches images, be it in the first iteration or later."""
+    """Its threads live, but its main thread sleeps while it fetches images, or waits for the one that does."""
     monkeypatch.setenv("SLEEP_AT", batch)
     words = [*TINY, "--data", images, "--out", tmp_path / "run", *ENDLESS, "--distributed.timeout", LIMIT_S]
     result = run_module("tests.distributed.sleep_on_one", *words, launcher=with_processes(2))
     assert result.returncode == 1
     line = next(line for line in result.stderr.splitlines() if line.startswith("error: "))
     assert "though every process answers: process 0 is in forward (networks/batchnorm.py" in line
-    assert "process 1 is in at (data/batches.py" in line
+    assert re.search(r"process 1 is in \w+ \(data/batches.py", line)
 
 
 def test_it_goes_on_afterwards(images: Path, tmp_path: Path) -> None:
