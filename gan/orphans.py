@@ -16,5 +16,13 @@ def end_with_launcher() -> None:
         return
     launcher = os.getppid()
     ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
-    if os.getppid() != launcher:  # it was quicker
+    if os.getppid() != launcher or (launcher == 1 and adopted()):  # it was quicker
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def adopted() -> bool:
+    """Whether process 1, our parent, is not the launcher, as it may be in a container."""
+    launched = {"ACCELERATE_DYNAMO_BACKEND", "TORCHELASTIC_RUN_ID"} & os.environ.keys()  # nobody sets those by hand
+    with open("/proc/1/cmdline", "rb") as file:
+        command = file.read()
+    return bool(launched) and b"accelerate" not in command and b"torch" not in command

@@ -1,5 +1,6 @@
 """Real runs that are started, interrupted and looked at."""
 
+import contextlib
 import json
 import os
 import signal
@@ -46,9 +47,14 @@ class Job:
         """The processes that train, in the order of their ranks."""
         if self.starter == "python":
             return [psutil.Process(self.process.pid)]
-        found = [
-            child for child in psutil.Process(self.process.pid).children() if "train.py" in " ".join(child.cmdline())
-        ]
+        launcher, found = psutil.Process(self.process.pid), []
+        for child in launcher.children():
+            with contextlib.suppress(psutil.Error):  # one that has ended
+                command = child.cmdline()
+                if command != launcher.cmdline() and "train.py" in " ".join(
+                    command
+                ):  # else it is yet to become another
+                    found.append(child)
         return sorted(found, key=lambda worker: worker.environ().get("RANK", "0"))
 
     def end(self, seconds: float = 60) -> tuple[int, str]:

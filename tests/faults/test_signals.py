@@ -1,13 +1,17 @@
 """Told to stop, a run finishes its iteration, saves, says so, and leaves no process behind."""
 
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.conftest import assert_same_weights, checkpoint_of, train, with_processes
+from tests.conftest import ROOT, TINY, assert_same_weights, checkpoint_of, train, with_processes
 from tests.faults.jobs import Job, gone, name_of, seconds_until, status_of
 
 ENDLESS = ("--iterations", 1_000_000, "--checkpoint.every", 1_000_000, "--log-every", 5, "--sample-every", 1_000_000)
@@ -97,4 +101,17 @@ def test_a_launcher_that_dies_before_training_leaves_nothing(images: Path, tmp_p
     workers = job.workers()
     job.process.send_signal(signal.SIGTERM)
     job.end(20)
-    assert gone(workers)
+    seconds_until(lambda: gone(workers), limit=5)
+
+
+def test_a_process_whose_launcher_is_gone_before_it_begins(images: Path, tmp_path: Path) -> None:
+    """It finds that another process has adopted it."""
+    run = (*TINY, "--data", images, "--out", tmp_path, *ENDLESS)
+    words = shlex.join(map(str, (sys.executable, ROOT / "train.py", *run)))
+    environment = {**os.environ, "ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "no"}
+    late = ["sh", "-c", f"(sleep 0.3; exec {words}) > {tmp_path}/said.txt 2>&1 & echo $!"]
+    started = subprocess.run(late, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    if psutil.Process(int(started.stdout)).ppid() != 1:
+        pytest.skip("on this machine another process than the first adopts orphans")
+    seconds_until(lambda: not psutil.pid_exists(int(started.stdout)), limit=20)
+    assert "iterations" not in (tmp_path / "said.txt").read_text()
