@@ -42,6 +42,7 @@ def test_everything(
     (tmp_path / "small.yaml").write_text(SMALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where others have not packed the images
     monkeypatch.setattr(doctor, "SPEED_S", 0.2)
     assert gan("doctor", "--data", images, "--recipe", "small.yaml") == 0
     lines = capsys.readouterr().out.splitlines()
