@@ -23,6 +23,9 @@ def end_with_launcher() -> None:
 def adopted() -> bool:
     """Whether process 1, our parent, is not the launcher, as it may be in a container."""
     launched = {"ACCELERATE_DYNAMO_BACKEND", "TORCHELASTIC_RUN_ID"} & os.environ.keys()  # nobody sets those by hand
-    with open("/proc/1/cmdline", "rb") as file:
-        command = file.read()
+    try:
+        with open("/proc/1/cmdline", "rb") as file:
+            command = file.read()
+    except OSError:  # the system hides other users' processes
+        return False
     return bool(launched) and b"accelerate" not in command and b"torch" not in command

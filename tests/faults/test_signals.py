@@ -40,13 +40,22 @@ def stopped(job: Job, number: int, target: int | None = None) -> int:
     return int(status["iteration"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT], ids=name_of)
+RARE = pytest.mark.slow
+ALONE = [
+    signal.SIGTERM,
+    pytest.param(signal.SIGUSR1, marks=RARE),
+    pytest.param(signal.SIGUSR2, marks=RARE),
+    signal.SIGINT,
+]
+
+
+@pytest.mark.parametrize("number", ALONE, ids=name_of)
 def test_one_process(number: int, images: Path, tmp_path: Path) -> None:
     stopped(Job("python", tmp_path / "run", "--data", images, *ENDLESS), number)
 
 
 LAUNCHED = [
-    pytest.param(starter, number, id=f"{starter}-{name_of(number)}", marks=[pytest.mark.slow] if often else [])
+    pytest.param(starter, number, id=f"{starter}-{name_of(number)}", marks=[RARE] if often else [])
     for starter, number, often in (
         ("accelerate launch", signal.SIGTERM, False),
         ("accelerate launch", signal.SIGUSR1, False),
@@ -67,7 +76,7 @@ def test_a_launcher(starter: str, number: int, images: Path, tmp_path: Path) -> 
     stopped(Job(starter, tmp_path / "run", "--data", images, *ENDLESS), number)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=RARE), 1])
 def test_one_of_two_processes_is_told_and_the_run_goes_on_as_if_it_had_not_been(
     rank: int, images: Path, tmp_path: Path
 ) -> None:

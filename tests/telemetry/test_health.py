@@ -247,7 +247,7 @@ def little_pictures(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("case", ["healthy", "one mode", "saturating"])
+@pytest.mark.parametrize("case", ["healthy", "one mode", pytest.param("saturating", marks=pytest.mark.slow)])
 def test_real_runs(case: str, config: Config, little_pictures: Path, monkeypatch: pytest.MonkeyPatch,
                    capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     monkeypatch.setitem(NETWORKS, "one-mode", one_mode)
