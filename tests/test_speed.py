@@ -15,10 +15,10 @@ from benchmarks import speed, textbook
 from benchmarks.levers import LEVERS, build, compare
 from gan.config import Config, ObjectiveConfig, parse
 
-SLOW = {"torch.compile"}
+COMPILED = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")]  # torch looks at it
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+@pytest.mark.parametrize("name", [pytest.param(name, marks=COMPILED if name == "torch.compile" else [])
                                   for name, lever in LEVERS.items() if not lever.cuda])  # fmt: skip
 def test_a_lever_changes_the_losses_as_rounding_does_at_most(name: str, config: Config, tmp_path: Path) -> None:
     """Three iterations in float64; what only leaves work out, or does it at another time, changes no bit."""
@@ -29,6 +29,7 @@ def test_a_lever_changes_the_losses_as_rounding_does_at_most(name: str, config: 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_compiled_networks_have_second_derivatives(config: Config, tmp_path: Path) -> None:
     penalised = replace(config, objective=ObjectiveConfig(penalty="r1"), model=replace(config.model, norm_d="layer"))
     assert compare(penalised, LEVERS["torch.compile"], 1, tmp_path)[1] <= 1e-12
