@@ -24,6 +24,7 @@ from torch import nn
 from gan import trainer as trainer_module
 from gan.config import Config, SpeedConfig, parse
 from gan.data.pack import open_pack
+from gan.networks.blocks import PointTranspose, WholeConv
 from gan.processes import keep_memory, start_processes
 from gan.run_folder import RunFolder
 from gan.steps import Statistics
@@ -70,6 +71,14 @@ def memory_given_back() -> Iterator[None]:
     keep_memory()
 
 
+@contextmanager
+def all_convolutions() -> Iterator[None]:
+    """G's first layer and D's last by torch's convolutions too."""
+    with (mock.patch.object(PointTranspose, "forward", nn.ConvTranspose2d.forward),
+          mock.patch.object(WholeConv, "forward", nn.Conv2d.forward)):  # fmt: skip
+        yield
+
+
 def forward_twice(trainer: Trainer) -> None:
     trainer.share_fakes = False
 
@@ -84,6 +93,7 @@ LEVERS = {
     "G's forward shared": Lever(prepare=forward_twice),
     "nothing read from the device": Lever(after=read),
     "average in one call": Lever(around=lambda: mock.patch.object(trainer_module, "update_ema", average_one_by_one)),
+    "first and last layer as products": Lever(around=all_convolutions),
     "memory kept (CPU)": Lever(around=memory_given_back),
     "channels-last": Lever("channels_last"),
     "fused optimizers": Lever("fused"),

@@ -35,7 +35,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import textbook
 from gan.config import parse
 from gan.data.sprites import draw_sprite
-from gan.networks import NETWORKS
 from gan.processes import keep_memory
 from gan.steps import frozen
 from gan.trainer import Trainer, train
@@ -125,14 +124,14 @@ def step_rate(setting: Setting, folder: Path, device: torch.device) -> float:
     return rates[0]
 
 
-def convolutions(network: nn.Module) -> nn.Sequential:
-    found = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
-    return nn.Sequential(*found)
+def convolutions(network: nn.Sequential) -> nn.Sequential:
+    return nn.Sequential(*[layer for layer in network if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)])
 
 
 def conv_iteration(setting: Setting, device: torch.device) -> Callable[[], None]:
     """What an iteration asks of the convolutions: G once, D on real and generated images, D again for G."""
-    G, D = map(convolutions, NETWORKS["dcgan"](parse(setting.flags)))
+    networks = (make(setting.resolution, setting.width) for make in (textbook.generator, textbook.discriminator))
+    G, D = map(convolutions, networks)
     for network in (G, D):
         network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     z = torch.randn(setting.batch_size, 100, 1, 1, device=device)

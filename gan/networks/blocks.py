@@ -4,8 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from einops import rearrange
 from einops.layers.torch import Rearrange
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 NEGATIVE_SLOPE = 0.2
@@ -43,7 +44,7 @@ def channels_at(resolution: int, width: int) -> int:
 def stem(z_dim: int, channels: int, layers: Layers, dense: bool) -> nn.Sequential:
     """(N, z_dim, 1, 1) → (N, channels, 4, 4). Arithmetically both kinds are a matrix product; a dense stem normalises
     each of its 16 · channels outputs by itself, the other one each channel."""
-    conv = nn.ConvTranspose2d(z_dim, channels, 4, 1, 0, bias=False)
+    conv = PointTranspose(z_dim, channels, 4, bias=False)
     if not dense:
         return block(conv, layers, nn.ReLU(inplace=True))
     parts = OrderedDict(block(conv, layers, nn.ReLU(inplace=True), features=16 * channels).named_children())
@@ -81,3 +82,25 @@ def block(conv: nn.Module, layers: Layers, act: nn.Module, features: int | None 
 def spectral(conv: nn.Conv2d, layers: Layers) -> nn.Module:
     """The convolution, with spectral normalisation where asked for."""
     return spectral_norm(conv) if layers.spectral else conv
+
+
+class PointTranspose(nn.ConvTranspose2d):
+    """Transposed convolution of images of one pixel: a matrix product, twice as fast when computed as one (CPU)."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # (N, C, 1, 1) → (N, C', k, k)
+        order = in_memory(self.weight)
+        y = x.flatten(1) @ rearrange(self.weight, f"i c h w -> i ({order})")
+        return rearrange(y, f"n ({order}) -> n c h w", h=self.kernel_size[0], w=self.kernel_size[1])
+
+
+class WholeConv(nn.Conv2d):
+    """Convolution of images as large as its kernel: a matrix product, four times as fast when computed as one (CPU)."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, k, k) → (N, C', 1, 1)
+        flat, weight = (rearrange(tensor, f"n c h w -> n ({in_memory(x)})") for tensor in (x, self.weight))
+        return (flat @ weight.t())[:, :, None, None]
+
+
+def in_memory(tensor: Tensor) -> str:
+    """The order of an image's axes in memory."""
+    return "h w c" if tensor.stride(1) == 1 else "c h w"

@@ -7,7 +7,7 @@ where it works at that resolution (Karnewar & Wang 2020, https://arxiv.org/abs/1
 import torch
 from torch import Tensor, nn
 
-from gan.networks.blocks import Layers, channels_at, down_block, enlarge, spectral, stem, up_block
+from gan.networks.blocks import Layers, WholeConv, channels_at, down_block, enlarge, spectral, stem, up_block
 
 Images = list[Tensor]
 
@@ -68,7 +68,8 @@ class Discriminator(nn.Module):
         self.lifts = nn.ModuleDict(
             {str(size): spectral(nn.Conv2d(channels, count, 1, bias=False), layers) for size, count in lifted.items()}
         )
-        self.head = spectral(nn.Conv2d(inputs[sizes[-1]], 1, 1 if score_map else 4, bias=False), layers)
+        kind, kernel = (nn.Conv2d, 1) if score_map else (WholeConv, 4)
+        self.head = spectral(kind(inputs[sizes[-1]], 1, kernel, bias=False), layers)
         self.dropped = [channels_at(size, width) for size in sizes] if dropout else []
 
     @property
