@@ -36,8 +36,9 @@ from benchmarks import textbook
 from gan.config import parse
 from gan.data.sprites import draw_sprite
 from gan.processes import keep_memory
+from gan.run import train
 from gan.steps import frozen
-from gan.trainer import Trainer, train
+from gan.trainer import Trainer
 
 WARM_UP, IMAGES = 2, 2000
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from gan import steps, trainer
+from gan import run, steps
 from gan.config import parse
 from gan.telemetry import health
 from gan.telemetry.recorder import Recorder
@@ -70,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         flags = ["--iterations", "2000", "--track.wandb", "offline", *sys.argv[1:], "--out", f"{scratch}/run"]
         timed(Trainer, "run")
-        trainer.train(parse(flags))
+        run.train(parse(flags))
     own, children = os.times().user + os.times().system, os.times().children_user + os.times().children_system
     with_it, without = (statistics.median(iterations[whole]) for whole in (True, False))
     print(f"iteration {1000 * without:.2f} ms, with D's separation {100 * (with_it / without - 1):+.2f} %")

@@ -17,8 +17,8 @@ from torch import Tensor
 from gan.config import Config, parse
 from gan.networks import NETWORKS
 from gan.networks.dcgan import Discriminator, Generator
+from gan.run import train
 from gan.telemetry.health import VERDICTS
-from gan.trainer import train
 
 CASES = {
     "healthy": "--recipe quickstart --iterations 1000",

@@ -74,7 +74,7 @@ def train(arguments: list[str]) -> int:
         if config.dry_run:
             from gan.plan import print_plan as act
         else:
-            from gan.trainer import train as act  # after the flags are known to be right: this import takes seconds
+            from gan.run import train as act  # after the flags are known to be right: this import takes seconds
         return act(config)
 
     status = guarded(run)

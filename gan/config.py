@@ -539,6 +539,15 @@ def images_per_iteration(config: Config) -> int:
     return config.batch_size * config.objective.n_critic
 
 
+def total_iterations(config: Config, images: int) -> int:
+    """The run's length in iterations, rounded up. An iteration shows D a batch for each of its updates."""
+    if config.iterations is not None:
+        return config.iterations
+    shown = config.epochs * images if config.epochs is not None else (config.kimg or 0) * 1000
+    exactly = round(shown / images_per_iteration(config), 6)  # 1.1 × 100 is a little more than 110 to a computer
+    return math.ceil(exactly)
+
+
 def default_out(config: Config) -> Path:
     """runs/RECIPE-DATA-HASH. The same command comes back to the same folder, and so goes on where it stopped."""
     path = {**trajectory(config), "data": config.data}

@@ -20,7 +20,7 @@ import torch
 from accelerate.commands.config.config_args import default_config_file
 
 from gan import __version__
-from gan.config import Config, images_per_iteration, parse
+from gan.config import Config, images_per_iteration, parse, total_iterations
 from gan.data.pack import cache_folder, look_up
 from gan.data.packing import available_cores
 from gan.data.sources import reason
@@ -33,7 +33,6 @@ from gan.processes import check_batch, check_gpu, own_cards, recommended
 from gan.run_folder import SLURM, probe
 from gan.telemetry.console import say
 from gan.telemetry.trackers import wandb_mode
-from gan.trainer import total_iterations
 
 SPEED_S, MEETING_S = 4, 60
 """How long speed is measured, about; how long two processes may take to meet."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gan.checkpoint import optimizer_tensors
-from gan.config import Config, as_yaml, images_per_iteration
+from gan.config import Config, as_yaml, images_per_iteration, total_iterations
 from gan.data.batches import is_resident
 from gan.data.pack import look_up
 from gan.errors import RunError
@@ -19,9 +19,9 @@ from gan.networks import NETWORKS
 from gan.optimizers import OPTIMIZERS
 from gan.processes import check_batch, precision, start_processes, together
 from gan.resume import find_checkpoint, find_source, identity_of
+from gan.run import check_places
 from gan.run_folder import RunFolder
 from gan.telemetry.console import say
-from gan.trainer import check_places, total_iterations
 from gan.transfer import freeze_first_blocks
 
 Layer = tuple[str, str, str, int]

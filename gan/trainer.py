@@ -1,12 +1,8 @@
 """The loop: config → players → iterations, with a record and checkpoints on the way."""
 
 import copy
-import math
-import os
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from signal import Signals
 from typing import Any
 
@@ -17,13 +13,13 @@ from torch import Tensor, nn
 from gan import checkpoint
 from gan.augment import AUGMENTS, augment, background_of
 from gan.checkpoint import Checkpoint
-from gan.config import Config, images_per_iteration
-from gan.data.batches import Batches, is_resident, pyramid, to_device
-from gan.data.pack import Pack, open_pack
+from gan.config import Config, total_iterations
+from gan.data.batches import Batches, is_resident, pyramid
+from gan.data.pack import Pack
+from gan.draws import Draws
 from gan.ema import fit_statistics, update_ema
-from gan.errors import ProcessError, RunError, UsageError, suggestion
+from gan.errors import RunError
 from gan.evaluate import Evaluator, headlines
-from gan.memory import advice, is_out_of_memory
 from gan.metrics import METRICS
 from gan.networks import NETWORKS, Images
 from gan.networks.batchnorm import synchronise
@@ -31,8 +27,8 @@ from gan.objectives import LOSSES
 from gan.optimizers import OPTIMIZERS, learning_rate
 from gan.player import Player, keep_if
 from gan.preemption import Preempted, Preemption
-from gan.processes import check_agreement, check_batch, from_main, one_first, precision, start_processes, together
-from gan.randomness import initialise, latents, uniform
+from gan.processes import from_main, precision, together
+from gan.randomness import initialise
 from gan.resume import clear_the_way, find_checkpoint, find_source, identity_of
 from gan.run_folder import RunFolder
 from gan.saving import Saver
@@ -45,89 +41,6 @@ from gan.telemetry.recorder import Recorder
 from gan.telemetry.samples import Samples
 from gan.transfer import freeze_first_blocks, initialise_from
 from gan.watchdog import Watchdog
-
-
-def train(config: Config) -> None:
-    """A whole run: new, or going on from its newest checkpoint."""
-    accelerator = start_processes(config)
-    train_on(accelerator, config)
-    # No network that DDP has wrapped is left, so the group goes for good, and waits for its threads. One of gloo's that
-    # lets go of the last collective's tensor when Python is on its way out aborts the process
-    accelerator.state.destroy_process_group()
-
-
-def train_on(accelerator: Accelerator, config: Config) -> None:
-    """The run, in the process group that there is."""
-    folder = RunFolder(Path(str(config.out)))
-    with Watchdog(accelerator, config.distributed.timeout) as watchdog:
-        together(accelerator, lambda: check_places(config, folder))
-        together(accelerator, folder.create if accelerator.is_main_process else lambda: None)
-        try:
-            pack = open_images(config, accelerator)
-        except BaseException:
-            folder.remove_if_empty()
-            raise
-        together(accelerator, folder.lock if accelerator.is_main_process else lambda: None)
-        trainer = Trainer(config, accelerator, folder, pack)
-        watchdog.report = trainer.record_failure
-        try:
-            with plain_faults(config, accelerator, watchdog):
-                trainer.run(watchdog)
-        except Preempted:
-            raise
-        except BaseException as error:
-            reason = str(error) or type(error).__name__
-            trainer.record_failure(reason)
-            if trainer.recorder:
-                trainer.recorder.close("failed", trainer.iteration, reason)
-            raise
-        finally:
-            trainer.saver.close()
-            folder.unlock()
-
-
-@contextmanager
-def plain_faults(config: Config, accelerator: Accelerator, watchdog: Watchdog) -> Iterator[None]:
-    """Faults of the machines, inside, become a sentence. Raises ProcessError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            fault = advice(config, accelerator.num_processes, precision(accelerator), accelerator.device)
-        elif config.speed.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            fault = f"--speed.compile does not work here ({str(error).strip().splitlines()[0]}). Leave it out."
-        elif lost := watchdog.lost():
-            fault = f"{lost}. The run ends here; the same command goes on from its newest checkpoint."
-        else:
-            raise
-        raise ProcessError(f"process {accelerator.process_index}: {fault}") from error
-
-
-def check_places(config: Config, folder: RunFolder) -> None:
-    """Refuse a run folder among the images, whose samples would be trained on, and an unknown metric. Raises
-    UsageError."""
-    if config.eval.metric not in METRICS:
-        known = f"one of {', '.join(METRICS)}{suggestion(config.eval.metric, METRICS)}"
-        raise UsageError(f"--eval.metric {config.eval.metric} is not {known}")
-    if os.path.isdir(config.data) and folder.path.resolve().is_relative_to(Path(config.data).resolve()):
-        raise UsageError(f"the run folder {folder.path} lies inside the images' folder; choose another with --out.")
-
-
-def open_images(config: Config, accelerator: Accelerator) -> Pack:
-    """The pack, made by one process of each machine, and the same for all; enough images for a batch."""
-    pack = one_first(accelerator, lambda: open_pack(config))
-    check_agreement(accelerator, config, pack.content)
-    check_batch(config, accelerator.num_processes, len(pack.images))
-    return pack
-
-
-def total_iterations(config: Config, images: int) -> int:
-    """The run's length in iterations, rounded up. An iteration shows D a batch for each of its updates."""
-    if config.iterations is not None:
-        return config.iterations
-    shown = config.epochs * images if config.epochs is not None else (config.kimg or 0) * 1000
-    exactly = round(shown / images_per_iteration(config), 6)  # 1.1 × 100 is a little more than 110 to a computer
-    return math.ceil(exactly)
 
 
 class Trainer:
@@ -144,6 +57,7 @@ class Trainer:
         resident = is_resident(config.data_options.resident, self.device, images.nbytes)
         self.batches = Batches(images, part, config.seed, *place, self.device, self.dtype, resident,
                                config.speed.prefetch)  # fmt: skip
+        self.draws = Draws(config, self.batches.rows, self.device, self.dtype)
         self.background = background_of(config, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
         self.identity = identity_of(config, accelerator, pack.content)
@@ -257,13 +171,13 @@ class Trainer:
         buffers = [buffer for module in (self.G, self.D) for buffer in module.buffers()]
         kept, bad = [buffer.clone() for buffer in buffers], torch.zeros((), dtype=torch.bool, device=self.device)
         for update in range(first, first + objective.n_critic):
-            z = self.draw_latents("latents", update)
+            z = self.draws.latents("latents", update)
             self.stopwatch.lap("data")
             fake = self.player_g.step(z[0]) if self.share_fakes else None
             statistics = self.update_d(update, z, fake)
             bad = bad | self.player_d.bad
         if not objective.shared_latents:
-            z = self.draw_latents("latents for g", iteration)
+            z = self.draws.latents("latents for g", iteration)
         statistics |= self.update_g(update, z, fake)
         keep_if(bad | self.player_g.bad, buffers, kept)  # BatchNorm's statistics may hold what spoilt the gradients
         update_ema(self.G_ema, self.G, self.config.ema.decay, iteration)
@@ -277,7 +191,7 @@ class Trainer:
         for part in range(len(z)):
             images = self.as_seen(fake or self.draw_images(self.G, z[part]), "fake for d", update, part)
             self.stopwatch.lap("g")
-            u, real = self.draw_uniform("critic", update, part, self.critic.draws), self.real_images(update, part)
+            u, real = self.draws.uniform("critic", update, part, self.critic.draws), self.real_images(update, part)
             self.stopwatch.lap("data")
             with self.player_d.part(part, len(z)):
                 loss, statistics = self.player_d.step(real, images, u)
@@ -296,7 +210,7 @@ class Trainer:
         with frozen(self.D):
             for part in range(len(z)):
                 real = self.real_images(update, part) if self.loss.relative else None
-                u = self.draw_uniform("critic for g", update, part, self.D.draws)
+                u = self.draws.uniform("critic for g", update, part, self.D.draws)
                 self.stopwatch.lap("data")
                 with self.player_g.part(part, len(z)):
                     images = self.as_seen(fake or self.player_g.step(z[part]), "fake for g", update, part)
@@ -319,23 +233,8 @@ class Trainer:
         options = self.config.augment
         if not any(getattr(options, name) for name in AUGMENTS) or (which != "real" and not options.fakes):
             return images
-        u = self.draw_uniform(f"augment {which}", update, part, len(AUGMENTS), 4)
+        u = self.draws.uniform(f"augment {which}", update, part, len(AUGMENTS), 4)
         return augment(images, u, options, self.background)
-
-    def draw_latents(self, purpose: str, index: int) -> list[Tensor]:
-        """This process' rows of a batch of latents drawn for all: (rows, z_dim) for each part of the batch."""
-        z = latents(self.config.seed, purpose, index, self.config.batch_size, self.config.model.z_dim)
-        return [self.own_rows(z, part) for part in range(self.config.accumulation)]
-
-    def draw_uniform(self, purpose: str, index: int, part: int, *shape: int) -> Tensor:
-        """This process' rows of uniform draws for the whole batch: (rows, *shape)."""
-        if not all(shape):
-            return torch.empty(self.batches.batch_size // self.accelerator.num_processes, *shape, device=self.device)
-        return self.own_rows(uniform(self.config.seed, purpose, index, self.config.batch_size, *shape), part)
-
-    def own_rows(self, draws: Tensor, part: int) -> Tensor:
-        """From draws for the global batch, this process' share of one part of it, on its device."""
-        return to_device(draws.split(self.batches.batch_size)[part][self.batches.rows].to(self.dtype), self.device)
 
     @torch.no_grad()
     def draw_images(self, G: nn.Module, z: Tensor) -> Images:

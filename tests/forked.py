@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["gan.trainer", "torch._dynamo", "pytest"])
+server.set_forkserver_preload(["gan.run", "torch._dynamo", "pytest"])
 """An optimizer's first step imports torch._dynamo; pytest is the program whose process starts the forks."""
 
 

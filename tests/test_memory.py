@@ -15,7 +15,7 @@ from gan.memory import advice, iterate, training_bytes
 from gan.networks import NETWORKS
 from gan.objectives import PENALTIES
 from gan.processes import check_batch
-from gan.trainer import plain_faults
+from gan.run import plain_faults
 from gan.watchdog import Watchdog
 
 SMALL = Config(resolution=64, batch_size=32, model=ModelConfig(width=16))

@@ -15,7 +15,7 @@ from gan.config import Config, ModelConfig, OptimizerConfig, as_yaml, read_recip
 from gan.errors import UsageError
 from gan.memory import amount
 from gan.plan import checkpoint_bytes, layers, print_plan
-from gan.trainer import train
+from gan.run import train
 from tests.conftest import TINY, run_script, with_processes
 from tests.test_recipes import COUNTS
 

@@ -15,8 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gan.config import Config
-from gan.trainer import total_iterations
+from gan.config import Config, total_iterations
 from tests.conftest import ROOT, TINY, assert_same_weights, checkpoint_of, log_of, run_script, train, without_clock
 
 LAUNCH = ("--num_processes", "1")  # any words make the helper go through accelerate launch

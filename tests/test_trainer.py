@@ -22,9 +22,10 @@ from gan.networks import NETWORKS
 from gan.networks.dcgan import Discriminator, Generator
 from gan.processes import start_processes
 from gan.randomness import initialise
+from gan.run import train
 from gan.run_folder import RunFolder
 from gan.trained import load
-from gan.trainer import Trainer, train
+from gan.trainer import Trainer
 from tests.conftest import ITERATIONS, SEED, checkpoint_of
 
 

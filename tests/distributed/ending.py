@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch import distributed
 
 import gan.processes
-import gan.trainer
+import gan.run
 from gan.cli import train
 from gan.config import Config
 
@@ -28,7 +28,7 @@ def start_processes(config: Config) -> Accelerator:
 
 if __name__ == "__main__":
     asked: list[Callable[[], bool]] = []
-    setattr(gan.trainer, "start_processes", start_processes)  # noqa: B010  # mypy: an import is not assignable
+    setattr(gan.run, "start_processes", start_processes)  # noqa: B010  # mypy: an import is not assignable
     assert train(sys.argv[1:]) == 0
     assert asked[0]()
     print("all gone")

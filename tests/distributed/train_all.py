@@ -9,8 +9,9 @@ from pathlib import Path
 
 from gan.config import parse
 from gan.processes import start_processes, together
+from gan.run import open_images
 from gan.run_folder import RunFolder
-from gan.trainer import Trainer, open_images
+from gan.trainer import Trainer
 from gan.watchdog import Watchdog
 
 configs = {name: parse([*words, "--out", f"{sys.argv[1]}/{name}"]) for name, words in json.loads(sys.argv[2]).items()}

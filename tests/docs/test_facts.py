@@ -14,10 +14,9 @@ from accelerate.commands.launch import launch_command_parser
 import gan
 from benchmarks.settings import SETTINGS
 from gan.cli import COMMANDS
-from gan.config import FLAGS
+from gan.config import FLAGS, total_iterations
 from gan.memory import training_bytes
 from gan.networks import NETWORKS
-from gan.trainer import total_iterations
 from tests.conftest import ROOT
 from tests.docs.test_examples import DOCUMENTS, SBATCH, flags_of
 

@@ -25,7 +25,7 @@ import torch._dynamo  # noqa: F401  # DDP imports it
 import tyro
 from PIL import Image
 
-import gan.trainer  # noqa: F401  # train imports it
+import gan.run  # noqa: F401  # train imports it
 from gan import checkpoint
 from gan.cli import train
 from tests.conftest import TINY, log_of, without_clock

@@ -19,12 +19,12 @@ from gan.errors import RunError
 from gan.networks import NETWORKS
 from gan.networks.dcgan import Discriminator
 from gan.objectives import LOSSES
+from gan.run import train
 from gan.run_folder import RunFolder
 from gan.steps import CriticStep
 from gan.telemetry.health import TWIN, VERDICTS, WINDOW, Diversity, Judge, reached, recent, separation
 from gan.telemetry.recorder import Recorder
 from gan.telemetry.tracking import Tracker
-from gan.trainer import train
 from tests.conftest import log_of
 
 MANY = 10**12

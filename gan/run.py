@@ -1,0 +1,93 @@
+"""A whole run, from its settings to its end."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from gan.config import Config
+from gan.data.pack import Pack, open_pack
+from gan.errors import ProcessError, UsageError, suggestion
+from gan.memory import advice, is_out_of_memory
+from gan.metrics import METRICS
+from gan.preemption import Preempted
+from gan.processes import check_agreement, check_batch, one_first, precision, start_processes, together
+from gan.run_folder import RunFolder
+from gan.trainer import Trainer
+from gan.watchdog import Watchdog
+
+
+def train(config: Config) -> None:
+    """A whole run: new, or going on from its newest checkpoint."""
+    accelerator = start_processes(config)
+    train_on(accelerator, config)
+    # No network that DDP has wrapped is left, so the group goes for good, and waits for its threads. One of gloo's that
+    # lets go of the last collective's tensor when Python is on its way out aborts the process
+    accelerator.state.destroy_process_group()
+
+
+def train_on(accelerator: Accelerator, config: Config) -> None:
+    """The run, in the process group that there is."""
+    folder = RunFolder(Path(str(config.out)))
+    with Watchdog(accelerator, config.distributed.timeout) as watchdog:
+        together(accelerator, lambda: check_places(config, folder))
+        together(accelerator, folder.create if accelerator.is_main_process else lambda: None)
+        try:
+            pack = open_images(config, accelerator)
+        except BaseException:
+            folder.remove_if_empty()
+            raise
+        together(accelerator, folder.lock if accelerator.is_main_process else lambda: None)
+        trainer = Trainer(config, accelerator, folder, pack)
+        watchdog.report = trainer.record_failure
+        try:
+            with plain_faults(config, accelerator, watchdog):
+                trainer.run(watchdog)
+        except Preempted:
+            raise
+        except BaseException as error:
+            reason = str(error) or type(error).__name__
+            trainer.record_failure(reason)
+            if trainer.recorder:
+                trainer.recorder.close("failed", trainer.iteration, reason)
+            raise
+        finally:
+            trainer.saver.close()
+            folder.unlock()
+
+
+@contextmanager
+def plain_faults(config: Config, accelerator: Accelerator, watchdog: Watchdog) -> Iterator[None]:
+    """Faults of the machines, inside, become a sentence. Raises ProcessError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            fault = advice(config, accelerator.num_processes, precision(accelerator), accelerator.device)
+        elif config.speed.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            fault = f"--speed.compile does not work here ({str(error).strip().splitlines()[0]}). Leave it out."
+        elif lost := watchdog.lost():
+            fault = f"{lost}. The run ends here; the same command goes on from its newest checkpoint."
+        else:
+            raise
+        raise ProcessError(f"process {accelerator.process_index}: {fault}") from error
+
+
+def check_places(config: Config, folder: RunFolder) -> None:
+    """Refuse a run folder among the images, whose samples would be trained on, and an unknown metric. Raises
+    UsageError."""
+    if config.eval.metric not in METRICS:
+        known = f"one of {', '.join(METRICS)}{suggestion(config.eval.metric, METRICS)}"
+        raise UsageError(f"--eval.metric {config.eval.metric} is not {known}")
+    if os.path.isdir(config.data) and folder.path.resolve().is_relative_to(Path(config.data).resolve()):
+        raise UsageError(f"the run folder {folder.path} lies inside the images' folder; choose another with --out.")
+
+
+def open_images(config: Config, accelerator: Accelerator) -> Pack:
+    """The pack, made by one process of each machine, and the same for all; enough images for a batch."""
+    pack = one_first(accelerator, lambda: open_pack(config))
+    check_agreement(accelerator, config, pack.content)
+    check_batch(config, accelerator.num_processes, len(pack.images))
+    return pack
