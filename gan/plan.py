@@ -123,15 +123,17 @@ def lengths(config: Config, total: int | None, count: int | None) -> Iterator[tu
     else:
         epochs = f" = {total * each / count:,.2f} epochs" if count else ""
         yield "length", f"{total:,} iterations × {each} images = {total * each / 1000:,.3f} kimg{epochs}"
-    for name, every in (
-        ("log lines", config.log_every),
-        ("sample grids", config.sample_every),
-        ("checkpoints", config.checkpoint.every),
-        ("evaluations", config.eval.every),
+    measured = [config.eval.every] if config.eval.every else []
+    for name, intervals in (
+        ("log lines", [config.log_every, *measured]),
+        ("sample grids", [config.sample_every]),
+        ("checkpoints", [config.checkpoint.every, *measured]),
+        ("evaluations", measured),
     ):
-        if every is not None:
-            often = "" if total is None else f": {math.ceil(total / every):,} in all"
-            yield name, f"every {every:,} iterations and at the end{often}"
+        if intervals:
+            often = " and every ".join(f"{every:,}" for every in dict.fromkeys(intervals))
+            times = {total}.union(*(range(every, total, every) for every in intervals)) if total else {}
+            yield name, f"every {often} iterations and at the end" + (f": {len(times):,} in all" if times else "")
 
 
 def checkpoint_bytes(config: Config) -> int:
@@ -156,10 +158,11 @@ def state_of(config: Config, accelerator: Accelerator, folder: RunFolder, conten
         del now["images"]  # not known before they are packed
     found = find_checkpoint(config, folder, now, math.inf if total is None else total)
     find_source(config, found)
+    kept = found is not None and config.resume == "auto"
+    aside = "; the run that is there would be set aside" * (not kept and folder.holds_run(config.checkpoint.every))
     if found is None:
-        aside = "; the run that is there would be set aside" if folder.holds_run(config.checkpoint.every) else ""
         return f"{folder.path}: begins anew{aside}"
     done = found.state["iteration"]
     if total is not None and done >= total:
         return f"{folder.path}: has finished, {done:,} iterations; nothing would be done"
-    return f"{folder.path}: goes on from iteration {done:,}"
+    return f"{folder.path}: goes on from iteration {done:,}{aside}"

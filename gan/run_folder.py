@@ -56,20 +56,18 @@ class RunFolder:
 
     def check(self) -> int:
         """Free bytes where the run folder is, or would be; nothing is made. Raises UsageError when nothing can be
-        written there, or another run is in it."""
+        written there, another run is in it, or that cannot be known."""
         try:
             free = probe(self.path)
         except OSError as error:
             raise self.unwritable(error) from None
-        if held(self.path):
-            raise self.busy()
+        if (self.path / ".lock").exists():
+            self.lock()
+            self.unlock()
         return free
 
     def unwritable(self, error: OSError) -> UsageError:
         return UsageError(f"cannot write to the run folder {self.path}: {error.strerror}. Choose another with --out.")
-
-    def busy(self) -> UsageError:
-        return UsageError(f"another process is training in {self.path}. Wait for it, or choose another --out.")
 
     def make(self) -> None:
         """The folders. Raises OSError."""
@@ -82,7 +80,8 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise self.busy() from None
+            fault = f"another process is training in {self.path}. Wait for it, or choose another --out."
+            raise UsageError(fault) from None
         except OSError as error:
             raise UsageError(f"cannot lock the run folder {self.path}: {error.strerror}.") from None
         self.locked, self.locked_file = lock, os.stat(lock.lock_file).st_ino

@@ -96,11 +96,31 @@ def test_a_run_from_its_plan_to_its_end(config: Config, capsys: pytest.CaptureFi
     assert shown(longer, capsys)["run folder"] == f"{out}: goes on from iteration 6"
     anew = dataclasses.replace(config, resume="never")
     assert shown(anew, capsys)["run folder"] == f"{out}: begins anew; the run that is there would be set aside"
+    branch = dataclasses.replace(longer, resume=str(out / "checkpoints" / "iteration-00000004"))
+    goes_on = f"{out}: goes on from iteration 4; the run that is there would be set aside"
+    assert shown(branch, capsys)["run folder"] == goes_on
     with pytest.raises(UsageError, match=r"was made with --optim-g.lr 0.001"):
         print_plan(dataclasses.replace(longer, optim_g=OptimizerConfig(lr=0.5)))
     with filelock.FileLock(out / ".lock"), pytest.raises(UsageError, match="another process is training in"):
         print_plan(config)
+    (out / ".lock").unlink()
+    (out / ".lock").mkdir()  # as good as one that may not be opened, which root always may
+    with pytest.raises(UsageError, match="cannot lock the run folder"):
+        print_plan(config)
+    (out / ".lock").rmdir()
+    (out / ".lock").touch()
     assert files(out, cache) == before
+
+
+def test_what_evaluations_add_is_counted(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    """After 5 and 10 iterations, and 12 in all; checkpoints after 4, 8 and 12 too, a log line after 10."""
+    evaluating = dataclasses.replace(config.eval, every=5)
+    saving = dataclasses.replace(config.checkpoint, every=4)
+    plan = shown(dataclasses.replace(config, iterations=12, epochs=None, log_every=6, eval=evaluating,
+                                     checkpoint=saving), capsys)  # fmt: skip
+    assert plan["evaluations"] == "every 5 iterations and at the end: 3 in all"
+    assert plan["checkpoints"] == "every 4 and every 5 iterations and at the end: 5 in all"
+    assert plan["log lines"] == "every 6 and every 5 iterations and at the end: 4 in all"
 
 
 def test_what_is_not_known_before_a_download_is_not_said(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
