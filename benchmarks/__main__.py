@@ -21,8 +21,9 @@ ON_CPU = [
     "costs",
     "speed --precision no bf16",
     "speed --batch-size 128 256 --rounds 2 --iterations 5",
-    "speed --resolution 128 --rounds 2 --iterations 5",
-    "speed --width 128 --resolution 64 128 --rounds 2 --iterations 5",
+    "speed --resolution 128 --precision no bf16 --rounds 2 --iterations 5",
+    "speed --width 128 --precision no bf16 --rounds 2 --iterations 5",
+    "speed --width 128 --resolution 128 --rounds 2 --iterations 5",
     "telemetry",
     "memory",
 ]
