@@ -34,8 +34,8 @@ from gan.run_folder import SLURM, probe
 from gan.telemetry.console import say
 from gan.telemetry.trackers import wandb_mode
 
-SPEED_S, MEETING_S = 4, 60
-"""How long speed is measured, about; how long two processes may take to meet."""
+SPEED_S, MEETING_S, DRIVER_S = 4, 60, 30
+"""How long speed is measured, about; how long two processes may take to meet, and the driver to answer."""
 LOOK = 200
 """Images that are decoded for a look at the data."""
 SCARCE_BYTES = 2 << 30
@@ -106,7 +106,13 @@ def check_gpus(config: Config) -> Iterator[Finding]:
     """Those that the driver knows, and those of them that torch can use."""
     command, driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], list[str]()
     if shutil.which(command[0]):
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        try:
+            asked = subprocess.run(command, capture_output=True, text=True, timeout=DRIVER_S)
+        except subprocess.TimeoutExpired:
+            yield Finding(
+                f"nvidia-smi has not answered for {DRIVER_S} s.", "The driver hangs: restart the machine.", BAD
+            )
+            return
         driver = asked.stdout.split() if asked.returncode == 0 else []
         if asked.returncode:
             yield Finding(f"nvidia-smi fails: {' '.join((asked.stdout + asked.stderr).split())[:200]}",

@@ -258,7 +258,7 @@ def table(entries: list[Entry]) -> str:
     which direction each is better."""
     rows: dict[str, dict[str, str]] = {}
     for entry in entries:
-        row = rows.setdefault(f"{entry['run']}/{entry['checkpoint']}", {})
+        row = rows.setdefault(f"{entry['run']}/checkpoints/{entry['checkpoint']}", {})
         arrow = {"lower": "↓", "higher": "↑"}[entry["better"]]
         row |= {f"{name} {arrow}": f"{value:.4g}" for name, value in headlines(entry["values"]).items()}
     names = list(dict.fromkeys(name for row in rows.values() for name in row))

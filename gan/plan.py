@@ -96,7 +96,7 @@ def plan(config: Config, accelerator: Accelerator, folder: RunFolder) -> Iterato
     yield from lengths(config, total, count)
     size, free = checkpoint_bytes(config), folder.check()
     kept = config.checkpoint.keep + (config.eval.every is not None)
-    kept = min(kept, math.ceil(total / config.checkpoint.every)) if total and not config.eval.every else kept
+    kept = min(kept, len(times(total, saving_intervals(config)))) if total else kept
     yield "disk", f"{amount(size)} for a checkpoint; {kept} stay, {amount((kept + 1) * size)} while one is saved"
     yield "", f"{amount(free)} free"
     yield "run folder", state_of(config, accelerator, folder, content, total)
@@ -115,25 +115,35 @@ def images_of(config: Config) -> tuple[int | None, str, str]:
     return len(source), "", f"{len(source):,} in {source.name}, not packed yet: some may turn out to be unreadable"
 
 
-def lengths(config: Config, total: int | None, count: int | None) -> Iterator[tuple[str, str]]:
+def lengths(config: Config, total: int | None, images: int | None) -> Iterator[tuple[str, str]]:
     """Lines about how long the run is, and what it leaves behind when."""
     each = images_per_iteration(config)
     if total is None:
         yield "length", f"{config.epochs:g} epochs; an iteration shows {each} images"
     else:
-        epochs = f" = {total * each / count:,.2f} epochs" if count else ""
+        epochs = f" = {total * each / images:,.2f} epochs" if images else ""
         yield "length", f"{total:,} iterations × {each} images = {total * each / 1000:,.3f} kimg{epochs}"
     measured = [config.eval.every] if config.eval.every else []
     for name, intervals in (
         ("log lines", [config.log_every, *measured]),
         ("sample grids", [config.sample_every]),
-        ("checkpoints", [config.checkpoint.every, *measured]),
+        ("checkpoints", saving_intervals(config)),
         ("evaluations", measured),
     ):
         if intervals:
             often = " and every ".join(f"{every:,}" for every in dict.fromkeys(intervals))
-            times = {total}.union(*(range(every, total, every) for every in intervals)) if total else {}
-            yield name, f"every {often} iterations and at the end" + (f": {len(times):,} in all" if times else "")
+            count = f": {len(times(total, intervals)):,} in all" if total else ""
+            yield name, f"every {often} iterations and at the end{count}"
+
+
+def saving_intervals(config: Config) -> list[int]:
+    """A checkpoint follows each evaluation too."""
+    return [config.checkpoint.every, *([config.eval.every] if config.eval.every else [])]
+
+
+def times(total: int, intervals: list[int]) -> set[int]:
+    """The iterations after which something is done that is due at all these intervals and at the end."""
+    return {total}.union(*(range(every, total, every) for every in intervals))
 
 
 def checkpoint_bytes(config: Config) -> int:

@@ -33,14 +33,7 @@ def train_on(accelerator: Accelerator, config: Config) -> None:
     folder = RunFolder(Path(str(config.out)))
     with Watchdog(accelerator, config.distributed.timeout) as watchdog:
         together(accelerator, lambda: check_places(config, folder))
-        together(accelerator, folder.create if accelerator.is_main_process else lambda: None)
-        try:
-            pack = open_images(config, accelerator)
-        except BaseException:
-            folder.remove_if_empty()
-            raise
-        together(accelerator, folder.lock if accelerator.is_main_process else lambda: None)
-        trainer = Trainer(config, accelerator, folder, pack)
+        trainer = prepare(config, accelerator, folder, watchdog)
         watchdog.report = trainer.record_failure
         try:
             with plain_faults(config, accelerator, watchdog):
@@ -56,6 +49,21 @@ def train_on(accelerator: Accelerator, config: Config) -> None:
         finally:
             trainer.saver.close()
             folder.unlock()
+
+
+def prepare(config: Config, accelerator: Accelerator, folder: RunFolder, watchdog: Watchdog) -> Trainer:
+    """Folder, images and players. What is refused here leaves neither a lock nor empty folders behind."""
+    main = accelerator.is_main_process
+    together(accelerator, folder.create if main else lambda: None)
+    try:
+        pack = open_images(config, accelerator)
+        together(accelerator, folder.lock if main else lambda: None)
+        with plain_faults(config, accelerator, watchdog):
+            return Trainer(config, accelerator, folder, pack)
+    except BaseException:
+        folder.remove_if_empty()
+        folder.unlock()
+        raise
 
 
 @contextmanager

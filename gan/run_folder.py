@@ -104,10 +104,14 @@ class RunFolder:
         return not whole
 
     def remove_if_empty(self) -> None:
-        """Leave no empty folders behind a command that was refused."""
+        """Leave no empty folders behind a command that was refused; nor the lock, where it is this run's."""
+        own = {self.samples.name, self.checkpoints.name} | ({".lock"} if self.locked else set())
         with contextlib.suppress(OSError):
-            for folder in (self.samples, self.checkpoints, self.path):
-                folder.rmdir()
+            if own.issuperset(os.listdir(self.path)):
+                self.samples.rmdir()
+                self.checkpoints.rmdir()
+                (self.path / ".lock").unlink(missing_ok=True)
+                self.path.rmdir()
 
     def set_aside(self, every: int) -> None:
         """Move a former run's files to previous-1/, previous-2/, …, so that a new record can start and none is lost.

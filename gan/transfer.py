@@ -59,7 +59,9 @@ def initialise_from(found: Checkpoint, config: Config, G: nn.Module, D: nn.Modul
         if random := sorted(fixed & {*result.fresh}):
             raise UsageError(f"--transfer.freeze-d would fix {random[0]}, which starts anew here; freeze fewer blocks.")
         if not result.taken:
-            raise UsageError(f"--init-from {config.init_from}: nothing of its {group} fits this network.")
+            shape = " ".join(f"--{name} {source[name]}" for name in ("model.width", "model.kernel"))
+            raise UsageError(f"--init-from {config.init_from}: nothing of its {group} fits this network. It was "
+                             f"trained with {shape}; give the same.")  # fmt: skip
         lines += [f"  {letter} {status} {', '.join(summary(names))}"
                   for status, names in (("taken", result.taken), ("fresh", result.fresh)) if names]  # fmt: skip
     return "\n".join(lines)

@@ -159,6 +159,15 @@ def test_a_driver_whose_gpus_torch_cannot_use(tmp_path: Path, monkeypatch: pytes
     assert none == Finding("none that torch can use: runs are on the CPU")
 
 
+def test_a_driver_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (smi := tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 30\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(doctor, "DRIVER_S", 0.1)
+    (finding,) = found("gpu", Config(iterations=1))
+    assert finding == Finding("nvidia-smi has not answered for 0.1 s.", "The driver hangs: restart the machine.", BAD)
+
+
 def test_processes_that_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     assert two_meet("gloo", 0.01) == "nothing came of it in 0.01 s"
     monkeypatch.setattr(doctor, "MEETING_S", 0.01)

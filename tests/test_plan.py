@@ -121,6 +121,9 @@ def test_what_evaluations_add_is_counted(config: Config, capsys: pytest.CaptureF
     assert plan["evaluations"] == "every 5 iterations and at the end: 3 in all"
     assert plan["checkpoints"] == "every 4 and every 5 iterations and at the end: 5 in all"
     assert plan["log lines"] == "every 6 and every 5 iterations and at the end: 4 in all"
+    assert "; 4 stay, " in plan["disk"]
+    few = dataclasses.replace(config, iterations=4, epochs=None, eval=evaluating, checkpoint=saving)
+    assert "; 1 stay, " in shown(few, capsys)["disk"]
 
 
 def test_what_is_not_known_before_a_download_is_not_said(config: Config, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,7 +106,7 @@ def test_a_run_that_goes_on_does_not_need_the_source_any_more(images: Path, tmp_
     ("words", "sentence"),
     [
         (("--init-from", "nowhere"), "--init-from nowhere: there is no checkpoint; give a run folder or a checkpoint"),
-        (("--model.width", 12, "--model.z-dim", 9), "nothing of its generator_ema fits this network"),
+        (("--model.width", 12, "--model.z-dim", 9), "fits this network. It was trained with --model.width 8 "),
         (("--transfer.freeze-d", 3), "--transfer.freeze-d 3: D has 3 blocks; leave at least one to learn"),
         (("--transfer.freeze-d", 1, "--channels", 1), "would fix from_image.conv.weight, which starts anew here"),
         (("--transfer.freeze-d", 1, "--transfer.players", "g"), "--transfer.players g takes none over"),
@@ -119,6 +119,7 @@ def test_what_cannot_be_is_refused(
     result = run_script(*start, *QUIET, "--out", tmp_path / "run", *words)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert sentence in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_average_begins_with_the_weights_too(images: Path, source: Path, tmp_path: Path) -> None:

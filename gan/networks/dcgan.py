@@ -68,8 +68,8 @@ class Discriminator(nn.Module):
         self.lifts = nn.ModuleDict(
             {str(size): spectral(nn.Conv2d(channels, count, 1, bias=False), layers) for size, count in lifted.items()}
         )
-        kind, kernel = (nn.Conv2d, 1) if score_map else (WholeConv, 4)
-        self.head = spectral(kind(inputs[sizes[-1]], 1, kernel, bias=False), layers)
+        last = inputs[sizes[-1]]
+        self.head = spectral(nn.Conv2d(last, 1, 1, bias=False) if score_map else WholeConv(last, 1, 4), layers)
         self.dropped = [channels_at(size, width) for size in sizes] if dropout else []
 
     @property

@@ -9,8 +9,8 @@ from gan.networks.blocks import PointTranspose, WholeConv
 @pytest.mark.parametrize(
     ("layer", "plain", "shape"),
     [
-        (PointTranspose(7, 5, 4, bias=False), nn.ConvTranspose2d, (3, 7, 1, 1)),
-        (WholeConv(7, 2, 4, bias=False), nn.Conv2d, (3, 7, 4, 4)),
+        (PointTranspose(7, 5, 4), nn.ConvTranspose2d, (3, 7, 1, 1)),
+        (WholeConv(7, 2, 4), nn.Conv2d, (3, 7, 4, 4)),
     ],
 )
 def test_products_are_convolutions(layer: PointTranspose | WholeConv, plain: type[nn.Module], shape: tuple[int, ...],
