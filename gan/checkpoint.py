@@ -172,10 +172,12 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors:
 
 
 def to_bytes(group: dict[str, Tensor]) -> bytes:
+    """The tensors as safetensors."""
     return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in group.items()})
 
 
 def manifest_of(contents: dict[str, bytes]) -> bytes:
+    """JSON: the size and SHA-256 of each file, and one checksum over these."""
     files = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in contents.items()
@@ -188,6 +190,7 @@ def checksum_of_files(files: dict[str, dict[str, Any]]) -> str:
 
 
 def write_durably(path: Path, content: bytes) -> None:
+    """The bytes are on the disk when this returns. Raises OSError."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()

@@ -90,6 +90,7 @@ class Evaluator:
         return to_rgb(np.concatenate(list(draw(G, numbered(self.seed, rows, G.z_dim)))), self.background)
 
     def real(self, rows: range) -> np.ndarray:
+        """uint8 (N, H, W, 3): the chosen real images of these numbers."""
         return to_rgb(self.pack.images[self.chosen[rows.start : rows.stop]], self.background)
 
     def protocol(self, metric: str) -> dict[str, Any]:
@@ -108,6 +109,7 @@ class Evaluator:
         }
 
     def colours(self) -> str:
+        """What becomes of the channels before anything is measured, in words."""
         return {
             1: "grey, repeated as RGB",
             3: "RGB",

@@ -41,6 +41,7 @@ class Player:
         self.scaler.scale(self.scale * one_or_nan * loss).backward()
 
     def set_learning_rate(self, rate: float) -> None:
+        """For the next updates."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
@@ -68,10 +69,12 @@ class Player:
         return torch.stack(torch._foreach_norm([*self.module.parameters()])).norm()
 
     def gradients(self) -> list[Tensor]:
+        """Those there are: a frozen parameter has none."""
         return [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
 
     @torch.no_grad()
     def step_unless_bad(self) -> None:
+        """An optimizer step that leaves weights and optimizer as they are where `bad` is true, without asking it."""
         if getattr(self.optimizer, "_step_supports_amp_scaling", False):  # fused: the kernel itself looks at the flag
             self.optimizer.found_inf = self.bad.float()  # type: ignore[attr-defined]
             self.optimizer.step()
@@ -88,6 +91,7 @@ class Player:
         return {**self.scaler.state_dict(), "skipped": int(self.skipped), "in_a_row": int(self.in_a_row)}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """What `state` gave, of a run that may have had another precision."""
         self.skipped.fill_(state.pop("skipped", 0))
         self.in_a_row.fill_(state.pop("in_a_row", 0))
         if self.scaler.is_enabled() and state:  # a run that was not in fp16 has none

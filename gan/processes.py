@@ -111,6 +111,10 @@ def check_processes(config: Config, accelerator: Accelerator) -> None:
         raise UsageError(f"--dtype float64 and mixed precision {accelerator.mixed_precision} exclude each other.")
     if accelerator.mixed_precision == "fp16" and precision(accelerator) == "no" and accelerator.is_main_process:
         say(f"fp16 needs a GPU; on this {accelerator.device.type} the run is in float32.")
+    here, cores = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), available_cores()
+    if accelerator.device.type == "cpu" and here > cores and accelerator.is_main_process:
+        say(f"Warning: torch finds no GPU, and {here} processes share {cores} CPU core(s): fewer would be faster. gan "
+            "doctor says what there is.")  # fmt: skip
 
 
 def check_gpu(name: str, capability: tuple[int, int], architectures: list[str], mixed_precision: str) -> None:
@@ -156,6 +160,7 @@ def recommended(cards: list[tuple[str, tuple[int, int]]]) -> tuple[str, str, str
 
 
 def own_cards() -> list[tuple[str, tuple[int, int]]]:
+    """(name, capability) of each GPU of this machine that torch can use."""
     every = range(torch.cuda.device_count())
     return [(torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)) for index in every]
 

@@ -87,6 +87,7 @@ class RunFolder:
         self.locked, self.locked_file = lock, os.stat(lock.lock_file).st_ino
 
     def unlock(self) -> None:
+        """Let other runs in."""
         if self.locked is not None:
             self.locked.release()
 

@@ -183,6 +183,7 @@ def draw_all(G: TrainedGenerator, z: Tensor) -> np.ndarray:
 
 
 def write_each(G: TrainedGenerator, chosen: Chosen, folder: Path) -> None:
+    """A PNG in the folder for each latent."""
     with written_into(folder):
         for name, pixels in zip(chosen.names, itertools.chain.from_iterable(blocks(G, chosen.z)), strict=True):
             write_picture(to_image(pixels), folder / f"{name}.png")

@@ -68,6 +68,7 @@ class Saver:
 
     def write(self, iteration: int, tensors: checkpoint.TensorGroups, state: dict[str, Any], keep: int | None,
               last: bool) -> None:  # fmt: skip
+        """In the thread, or in the one that waits."""
         try:
             checkpoint.save(self.folder.checkpoints, iteration, tensors, state, keep)
             self.failures = 0
@@ -75,6 +76,7 @@ class Saver:
             self.fail(iteration, error, last)
 
     def fail(self, iteration: int, error: Exception, last: bool) -> None:
+        """One more that failed. Raises RunError where that is one too many."""
         self.failures += 1
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         newest = next((path.name for path in checkpoint.listed(self.folder.checkpoints)), None)

@@ -41,6 +41,7 @@ class TrainedGenerator(nn.Module):
         self.eval()
 
     def forward(self, z: Tensor) -> Tensor:
+        """z (N, z_dim) → images (N, C, H, W) in [−1, 1], of the finest scale."""
         return self.network(z.to(getattr(torch, self.config.dtype)))[0]
 
     @classmethod

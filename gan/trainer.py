@@ -273,6 +273,7 @@ class Trainer:
         together(self.accelerator, self.save_here if self.accelerator.is_main_process else lambda: None)
 
     def save_here(self) -> None:
+        """The main process' part. Raises RunError."""
         if self.ending:
             self.saver.settle(forgiving=True)
             if checkpoint.place(self.folder.checkpoints, self.iteration).exists():

@@ -73,6 +73,7 @@ class Watchdog(threading.Thread):
         self.finished += 1
 
     def run(self) -> None:
+        """The thread: `watch`, until the store that it looks into is gone."""
         try:
             self.watch()
         except RuntimeError as error:  # of the store: it is gone, and the machine or the launcher that held it
@@ -81,6 +82,7 @@ class Watchdog(threading.Thread):
                 self.end(f"process 0, which all others report to, cannot be reached ({type(error).__name__})")
 
     def watch(self) -> None:
+        """Beat, see who else does, and end the process where one is silent, or none gets on, for too long."""
         beats, seen = 0, [b""] * self.processes
         while not self.stopped.wait(self.period_s):
             beats += 1

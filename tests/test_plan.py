@@ -163,9 +163,14 @@ def test_an_empty_folder_is_refused_by_name(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_two_processes_say_it_once(images: Path, tmp_path: Path) -> None:
-    words = (*TINY, "--data", images, "--out", tmp_path / "run", "--epochs", 2, "--dry-run")
-    result = run_script(*words, launcher=with_processes(2))
+    words, cores = (*TINY, "--data", images, "--out", tmp_path / "run", "--epochs", 2), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        result = run_script(*words, "--dry-run", launcher=with_processes(2))
+    finally:
+        os.sched_setaffinity(0, cores)
     assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Warning: torch finds no GPU, and 2 processes share 1 CPU core(s)") == 1
     assert result.stdout.count("\nPlan:\n") == 1
     assert "processes     2 × " in result.stdout
     assert " for 4 images at a time in each process, " in result.stdout

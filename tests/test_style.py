@@ -17,11 +17,12 @@ def test_style(command: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_hooks_before_a_commit_are_the_same() -> None:
+def test_the_hooks_are_the_same_and_all_tests_on_demand() -> None:
     """With the tools that are installed, on all files: nothing is fetched."""
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     hooks = repository["hooks"]
     assert repository["repo"] == "local"
-    assert [hook["entry"] for hook in hooks] == COMMANDS
+    assert [hook["entry"] for hook in hooks] == [*COMMANDS, "pytest"]
+    assert [hook.pop("stages", None) for hook in hooks] == [*[None] * len(COMMANDS), ["manual"]]
     assert all(hook.keys() == {"id", "name", "entry", "language", "pass_filenames"} for hook in hooks)
     assert {(hook["language"], hook["pass_filenames"]) for hook in hooks} == {("system", False)}

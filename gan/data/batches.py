@@ -39,9 +39,11 @@ class Batches:
         return to_unit_range(pixels, self.dtype)
 
     def order(self, position: int) -> np.ndarray:
+        """int64: the numbers of this process' images, of the batch at this position."""
         return image_order(self.seed, self.count, position, self.batch_size)[self.rows]
 
     def read(self, position: int) -> np.ndarray:
+        """uint8 (rows, H, W, C), gathered from the pack."""
         assert isinstance(self.images, np.ndarray)
         return self.images[self.order(position)]
 

@@ -120,6 +120,7 @@ def is_pack(folder: Path) -> bool:
 
 
 def cache_folder(options: DataOptions) -> Path:
+    """`--data-options.cache`, or gan/ in the XDG cache folder."""
     standard = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gan"
     return options.cache or standard
 

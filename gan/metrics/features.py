@@ -33,6 +33,7 @@ class RandomNetwork(nn.Module):
             self.register_buffer(f"weight_{scale}", (draws * (6 / (9 * inputs)) ** 0.5).float())
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) → (N, features)."""
         x, means = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, []
         for scale in range(self.scales):
             x = avg_pool2d(x, 2) if scale else x
