@@ -55,11 +55,13 @@ def card(run: Path, config: Config, found: Checkpoint, weights: str) -> str:
 
 
 def which_weights(config: Config, weights: str) -> str:
+    """In words, what `weights`, ema or raw, are."""
     decay = config.ema.decay if weights == "ema" else 0
     return f"an exponential moving average over training (decay {decay})" if decay else "those of the last iteration"
 
 
 def training_images(config: Config, found: Checkpoint, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the card says of the images: facts, never their place on this machine."""
     return {
         "data": Path(config.data).name,
         "images": facts.get("images"),
@@ -111,4 +113,5 @@ def scores(run: Path, found: Checkpoint, weights: str) -> list[str]:
 
 
 def bullets(facts: dict[str, Any]) -> str:
+    """A Markdown list of those facts that are known."""
     return "\n".join(f"- {name}: {value}" for name, value in facts.items() if value is not None)

@@ -186,6 +186,7 @@ def manifest_of(contents: dict[str, bytes]) -> bytes:
 
 
 def checksum_of_files(files: dict[str, dict[str, Any]]) -> str:
+    """SHA-256 of a manifest's entries, in hexadecimal."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 

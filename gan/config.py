@@ -83,6 +83,8 @@ def unset(metavar: str, default: str) -> Any:
 
 @dataclass(frozen=True)
 class ModelConfig:
+    """The networks G and D."""
+
     network: Annotated[str, one_of(NETWORKS)] = "dcgan"
     """Which pair of networks: dcgan, or msg with an image at every scale."""
     z_dim: int = 100
@@ -115,6 +117,8 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
+    """What they are trained to do."""
+
     loss: Annotated[str, one_of(LOSSES)] = "non-saturating"
     """What the players minimise."""
     reduction: Annotated[str, one_of(REDUCTIONS)] = "mean"
@@ -135,6 +139,8 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
+    """One player's optimizer."""
+
     method: Annotated[str, one_of(OPTIMIZERS)] = "adam"
     """Which optimizer."""
     lr: float = 2e-4
@@ -155,12 +161,16 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class EmaConfig:
+    """The average of G's weights, which samples are drawn from."""
+
     decay: float = 0.999
     """Weight of the past in the average of G's weights, per iteration; 0 turns averaging off."""
 
 
 @dataclass(frozen=True)
 class DataOptions:
+    """From files to pixels."""
+
     fit: Annotated[str, one_of(FITS)] = "crop"
     """How an image becomes square: crop (short side, then the centre), squash, or pad with the background."""
     background: str = BACKGROUND
@@ -181,6 +191,8 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class AugmentConfig:
+    """Changes to images before D sees them."""
+
     flip: float = 0
     """Probability, from 0 to 1, that an image is mirrored left and right."""
     flip_vertical: float = 0
@@ -199,6 +211,8 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class TransferConfig:
+    """What --init-from takes over."""
+
     players: Annotated[str, one_of(PLAYERS)] = "both"
     """Whose weights --init-from takes over: both, g or d."""
     weights: Annotated[str, one_of(WEIGHTS)] = "ema"
@@ -209,6 +223,8 @@ class TransferConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
+    """Saving."""
+
     every: int = 1000
     """Iterations between checkpoints; one more is saved at the end."""
     keep: int = 3
@@ -221,6 +237,8 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class SpeedConfig:
+    """How it is computed, not what."""
+
     channels_last: Switch = True
     """Keep a pixel's channels side by side in memory; NVIDIA's cards before Turing may prefer False."""
     fused: Switch = True
@@ -237,6 +255,8 @@ class SpeedConfig:
 
 @dataclass(frozen=True)
 class DistributedConfig:
+    """Several processes."""
+
     compression: Annotated[str, one_of(COMPRESSIONS)] = "no"
     """Send gradients between processes as fp16 or bf16: half the traffic, but rounded."""
     timeout: float = 300
@@ -245,6 +265,8 @@ class DistributedConfig:
 
 @dataclass(frozen=True)
 class TrackConfig:
+    """Where the run can be followed."""
+
     with_: Annotated[str, one_of(TRACKERS), tyro.conf.arg(name="with")] = "wandb"
     """Where the run is logged besides its own folder; those after none are given numbers alone, and untested."""
     wandb: Annotated[str, one_of(WANDB_MODES)] = "auto"
@@ -261,6 +283,8 @@ class TrackConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
+    """Measuring while training: gan evaluate, now and then."""
+
     every: Annotated[int | None, unset("INT", "never")] = None
     """Iterations between evaluations of the averaged G. Each is followed by a checkpoint."""
     metric: str = "swd"
@@ -314,31 +338,20 @@ class Config:
     dtype: Annotated[str, one_of(DTYPES)] = "float32"
     """Precision of the weights; float64 is for proofs. Mixed precision is set by accelerate launch."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """The networks G and D."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    """What they are trained to do."""
     optim_d: OptimizerConfig = field(default_factory=OptimizerConfig)
     """D's optimizer."""
     optim_g: OptimizerConfig = field(default_factory=OptimizerConfig)
     """G's optimizer."""
     ema: EmaConfig = field(default_factory=EmaConfig)
-    """The average of G's weights, which samples are drawn from."""
     data_options: DataOptions = field(default_factory=DataOptions)
-    """From files to pixels."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Changes to images before D sees them."""
     transfer: TransferConfig = field(default_factory=TransferConfig)
-    """What --init-from takes over."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    """Saving."""
     speed: SpeedConfig = field(default_factory=SpeedConfig)
-    """How it is computed, not what."""
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
-    """Several processes."""
     eval: EvalConfig = field(default_factory=EvalConfig)
-    """Measuring while training: gan evaluate, now and then."""
     track: TrackConfig = field(default_factory=TrackConfig)
-    """Where the run can be followed."""
 
 
 LENGTHS = ("epochs", "kimg", "iterations")

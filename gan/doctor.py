@@ -45,6 +45,8 @@ GOOD, ATTENTION, BAD = ("[ok]", 32), ("[! ]", 33), ("[x ]", 31)
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
+    """One line of the diagnosis, with what to do where something is wrong."""
+
     text: str
     remedy: str = ""
     mark: tuple[str, int] = GOOD
@@ -95,6 +97,7 @@ def show(name: str, finding: Finding) -> None:
 
 
 def check_versions(config: Config) -> Iterator[Finding]:
+    """This package, Python, torch and what that was built for."""
     built = f"for {'CUDA' if torch.version.cuda else 'ROCm'} {torch.version.cuda or torch.version.hip}"
     if not (torch.version.cuda or torch.version.hip):
         built = "without CUDA"
@@ -152,6 +155,7 @@ def check_precision(config: Config) -> Iterator[Finding]:
 
 
 def check_processes(config: Config) -> Iterator[Finding]:
+    """Whether two processes meet and add up right."""
     backend, began = "nccl" if torch.cuda.device_count() > 1 else "gloo", time.perf_counter()
     if complaint := two_meet(backend, MEETING_S):
         remedy = f"One process may do; for several look at the firewall and {backend.upper()}_SOCKET_IFNAME."
@@ -191,12 +195,14 @@ def check_wandb(config: Config) -> Iterator[Finding]:
 
 
 def check_slurm(config: Config) -> Iterator[Finding]:
+    """The job this runs in, or whether jobs can be sent from here."""
     facts = [f"{name.removeprefix('SLURM_').lower()} {os.environ[name]}" for name in SLURM if name in os.environ]
     there = "sbatch is here: slurm/README.md says how to use it" if shutil.which("sbatch") else "none here"
     yield Finding(", ".join(facts) or there)
 
 
 def check_memory(config: Config) -> Iterator[Finding]:
+    """Whether the recipe fits, on each card or in the machine's memory."""
     cards = own_cards()
     _, mixed, _ = recommended(cards)
     rows = max(1, config.batch_size // max(1, len(cards)) // config.accumulation)

@@ -46,4 +46,5 @@ def listed(folder: Path) -> list[Path]:
 
 
 def iteration_of(path: Path) -> int:
+    """The number in a checkpoint's name."""
     return int(path.name.removeprefix("iteration-"))

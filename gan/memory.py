@@ -42,6 +42,7 @@ class LiveBytes(TorchDispatchMode):
         return result
 
     def release(self, count: int) -> None:
+        """So many bytes were freed."""
         self.now -= count
 
 
@@ -96,6 +97,7 @@ def advice(config: Config, processes: int, precision: str, device: torch.device)
 
 
 def gib(count: int | float) -> str:
+    """Bytes, in GiB."""
     return f"{count / 2**30:.1f}"
 
 

@@ -51,6 +51,7 @@ class Preemption:
             signal.signal(number, handler)
 
     def note(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler: note the signal; end at once where the user insists."""
         self.interrupts += number == signal.SIGINT
         if self.interrupts >= self.enough:
             os.write(2, b"Stopped at once; the newest checkpoint is as it was.\n")

@@ -81,4 +81,5 @@ def initialise(module: nn.Module, seed: int, name: str, std: float = 0.02) -> No
 
 @torch.no_grad()
 def copy_into(target: Tensor, values: np.ndarray) -> None:
+    """Fill `target` with values of its shape."""
     target.copy_(torch.from_numpy(values))

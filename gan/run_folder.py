@@ -67,6 +67,7 @@ class RunFolder:
         return free
 
     def unwritable(self, error: OSError) -> UsageError:
+        """The refusal for what the system said."""
         return UsageError(f"cannot write to the run folder {self.path}: {error.strerror}. Choose another with --out.")
 
     def make(self) -> None:

@@ -249,5 +249,6 @@ def written_into(folder: Path) -> Iterator[None]:
 
 
 def save_picture(picture: Image.Image, out: Path) -> None:
+    """Write it, with the folders above it. Raises UsageError where that cannot be."""
     with written_into(out.parent):
         write_picture(picture, out)

@@ -124,6 +124,7 @@ def load_generator(config: Config, found: Checkpoint, weights: str = "ema") -> n
 
 
 def group_of(weights: str) -> str:
+    """The checkpoint's group of the weights, ema or raw."""
     return "generator_ema" if weights == "ema" else "generator"
 
 

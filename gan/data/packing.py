@@ -291,6 +291,7 @@ def pool(decoder: Decoder, workers: int) -> Iterator[Submit]:
 
 
 def finished(part: Census) -> Future[Census]:
+    """What `submit` returns where the work is done at once."""
     future: Future[Census] = Future()
     future.set_result(part)
     return future
@@ -316,6 +317,7 @@ def begin_worker(decoder: Decoder) -> None:
 
 
 def decode_in_worker(numbers: range) -> Census:
+    """What a forked process does with a job."""
     return in_worker[0](numbers)
 
 

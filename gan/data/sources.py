@@ -106,12 +106,15 @@ class Folder:
         return len(self.files)
 
     def fingerprint(self) -> str:
+        """Of each file's name, size, times and inode."""
         return digest(" ".join(facts) for facts in (*self.files, *self.refused))
 
     def label(self, index: int) -> str:
+        """Its path."""
         return self.prefix + self.files[index][0]
 
     def open(self, index: int) -> Image.Image:
+        """Small files are read at once, larger ones as they are decoded. Raises OSError, ValueError."""
         name = self.label(index)
         file = os.open(name, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # in half the time of Python's open
         try:
@@ -155,13 +158,16 @@ class Zip:
         return len(self.members)
 
     def fingerprint(self) -> str:
+        """Of each member's name, size and checksum: the same wherever the archive lies."""
         members = (f"{member.filename} {member.file_size} {member.CRC}" for member in self.members)
         return digest([*members, *(" ".join(facts) for facts in self.refused)])
 
     def label(self, index: int) -> str:
+        """ARCHIVE:MEMBER."""
         return f"{self.name}:{self.members[index].filename}"
 
     def open(self, index: int) -> Image.Image:
+        """Unpacked into memory, no more than the member claims to hold. Raises ValueError, zipfile's and zlib's."""
         member = self.members[index]
         with self.archive().open(
             member
@@ -187,13 +193,16 @@ class Sprites:
         return self.count
 
     def fingerprint(self) -> str:
+        """Of their number and size, and of the pixels of some: it changes with the code that draws them."""
         sample = (draw_sprite(index, self.size).tobytes() for index in range(8))  # changes with the drawing code
         return digest([f"{self.count} {self.size}", *(hashlib.sha256(pixels).hexdigest() for pixels in sample)])
 
     def label(self, index: int) -> str:
+        """Its number."""
         return f"sprite {index}"
 
     def open(self, index: int) -> Image.Image:
+        """Drawn now: RGBA, `size` pixels a side."""
         return draw_sprite(index, self.size)
 
 
@@ -230,12 +239,15 @@ class Torchvision:
         return len(self.dataset)
 
     def fingerprint(self) -> str:
+        """Of the data set's name and length: its files do not change."""
         return digest([self.name, str(len(self))])
 
     def label(self, index: int) -> str:
+        """The data set's name and the number."""
         return f"{self.name} image {index}"
 
     def open(self, index: int) -> Image.Image:
+        """As the data set gives it. Raises UsageError where it gives no images."""
         image = self.dataset[index][0]
         if not isinstance(image, Image.Image):
             raise UsageError(f"{self.name} does not hold images; choose an image data set of torchvision.")

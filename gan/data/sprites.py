@@ -44,23 +44,28 @@ class Canvas:
         self.pen = ImageDraw.Draw(self.image)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
+        """Coordinates from −1 to 1, y downwards → pixels."""
         return self.half * (1 + x), self.half * (1 + y)
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour, outline: Colour | None = INK) -> None:
+        """Two, at x and −x, y from the top; radii in the same units."""
         for side in (x, -x):
             box = (*self.at(side - rx, y - ry), *self.at(side + rx, y + ry))
             self.pen.ellipse(box, fill=fill, outline=outline, width=self.line)
 
     def polygon(self, points: list[tuple[float, float]], fill: Colour) -> None:
+        """Two, mirrored left and right."""
         for sign in (1, -1):
             corners = [self.at(sign * x, y) for x, y in points]
             self.pen.polygon(corners, fill=fill, outline=INK, width=self.line)
 
     def box(self, rx: float, y0: float, y1: float, radius: float, fill: Colour) -> None:
+        """A rounded rectangle about the middle line, from y0 down to y1."""
         corners = (*self.at(-rx, y0), *self.at(rx, y1))
         self.pen.rounded_rectangle(corners, radius * self.half, fill=fill, outline=INK, width=self.line)
 
     def stroke(self, points: list[tuple[float, float]], colour: Colour, width: float) -> None:
+        """Two lines through the points, mirrored left and right; `width` in halves of the picture."""
         for sign in (1, -1):
             path = [self.at(sign * x, y) for x, y in points]
             self.pen.line(path, fill=colour, width=max(1, round(width * self.half)), joint="curve")
@@ -76,6 +81,7 @@ def palette(rng: np.random.Generator) -> tuple[Colour, Colour, Colour]:
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
+    """Hue (of any turn), saturation and value from 0 to 1 → RGB from 0 to 255."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 

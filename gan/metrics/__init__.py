@@ -52,6 +52,7 @@ def of_embeddings(
 
 
 def prefixed(values: Values, prefix: str) -> Values:
+    """The values under names that begin with `prefix`."""
     return {prefix + name: value for name, value in values.items()}
 
 

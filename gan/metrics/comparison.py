@@ -85,11 +85,13 @@ class Comparison:
         return self.known_embeddings(network), self.embed(network, self.fake, "generated")
 
     def known_embeddings(self, network: str) -> Tensor:
+        """Embeddings (N, d) of the real images, computed once for each network."""
         if network not in self.known:
             self.known[network] = self.embed(network, self.real, "real")
         return self.known[network]
 
     def embed(self, network: str, pixels: Pixels, which: str) -> Tensor:
+        """Embeddings (N, d) of the images by a network; `which` images, for the progress bar."""
         return self.over(pixels, lambda images, rows: self.networks[network](images), f"{network} network, {which}")
 
     def over(self, pixels: Pixels, compute: Callable[[Tensor, range], Tensor], label: str) -> Tensor:

@@ -44,6 +44,7 @@ class Inception(nn.Module):
             raise UsageError(f"{path} does not hold the weights of torch-fidelity's Inception; {where()}.") from None
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) → float32 (N, 2048 + 1008), as above."""
         return torch.cat(self.network(pixels.permute(0, 3, 1, 2)), 1)
 
     def protocol(self) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def download(url: str) -> Path:
 
 
 def where() -> str:
+    """What to do where the weights cannot be fetched."""
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     return f"fetch {URL_INCEPTION_V3} on a machine with internet and give it with --inception-weights FILE"

@@ -83,10 +83,12 @@ class SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: object, values: Tensor) -> Tensor:
+        """Every process gets the sum."""
         total = values.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:
+        """The gradient of a sum over processes is the sum of their gradients, itself differentiable."""
         return SumOverProcesses.apply(gradient)  # type: ignore[no-untyped-call]

@@ -90,7 +90,8 @@ class PointTranspose(nn.ConvTranspose2d):
     def __init__(self, channels_in: int, channels_out: int, kernel: int):
         super().__init__(channels_in, channels_out, kernel, bias=False)
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # (N, C, 1, 1) → (N, C', k, k)
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(N, C, 1, 1) → (N, C', k, k)"""
         order = in_memory(self.weight)
         y = x.flatten(1) @ rearrange(self.weight, f"i c h w -> i ({order})")
         return rearrange(y, f"n ({order}) -> n c h w", h=self.kernel_size[0], w=self.kernel_size[1])
@@ -102,7 +103,8 @@ class WholeConv(nn.Conv2d):
     def __init__(self, channels_in: int, channels_out: int, kernel: int):
         super().__init__(channels_in, channels_out, kernel, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, k, k) → (N, C', 1, 1)
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, k, k) → (N, C', 1, 1)"""
         flat, weight = (rearrange(tensor, f"n c h w -> n ({in_memory(x)})") for tensor in (x, self.weight))
         return (flat @ weight.t())[:, :, None, None]
 

@@ -34,6 +34,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Images:
+        """Latents (N, z_dim) → images (N, channels, side, side) in [−1, 1], the largest first."""
         x, images = z[:, :, None, None], []  # (N, z_dim, 1, 1)
         for size, block in self.blocks.items():
             x = block(x)  # (N, channels_at(size), size, size) for size = 4, 8, …, resolution / 2

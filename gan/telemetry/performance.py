@@ -19,6 +19,7 @@ class Stopwatch:
         self.marks: list[tuple[str, float | torch.cuda.Event]] = []
 
     def start(self) -> None:
+        """An iteration begins."""
         self.marks = [("", self.mark())]
 
     def lap(self, phase: str) -> None:
@@ -27,6 +28,7 @@ class Stopwatch:
             self.marks.append((phase, self.mark()))
 
     def mark(self) -> "float | torch.cuda.Event":
+        """A moment: seconds on a CPU; on a GPU an event, read once it has passed, so that nobody waits."""
         if self.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)

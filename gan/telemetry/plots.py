@@ -76,16 +76,19 @@ class Scale:
     threshold: float = 1.0
 
     def forward(self, values: np.ndarray) -> np.ndarray:
+        """Values → positions along the axis; NaN where a logarithm has none."""
         if self.kind == "log":
             return np.log(values, out=np.full(len(values), np.nan), where=values > 0)
         return np.arcsinh(values / self.threshold) if self.kind == "symlog" else values
 
     def inverse(self, levels: np.ndarray) -> np.ndarray:
+        """Positions along the axis → values."""
         if self.kind == "log":
             return np.exp(levels)
         return np.sinh(levels) * self.threshold if self.kind == "symlog" else levels
 
     def apply(self, axes: Axes) -> None:
+        """Have matplotlib draw the y axis so."""
         if self.kind == "symlog":
             axes.set_yscale("symlog", linthresh=self.threshold)
         elif self.kind == "log":
@@ -138,6 +141,7 @@ def scores_plot(history: History) -> bytes | None:
 
 
 def one_panel(history: History, panel: Panel, label: str) -> bytes | None:
+    """One panel as a PNG; None where the run has none of its curves."""
     if not shown(history, panel):
         return None
     with drawing((9, 4.2)) as figure:
@@ -217,6 +221,7 @@ def shown(history: History, panel: Panel) -> list[str]:
 
 
 def draw_panel(axes: Axes, history: History, panel: Panel) -> None:
+    """Curves, reference lines and labels of one panel."""
     curves = {name: history.curves[name] for name in shown(history, panel)}
     scale = Scale("linear") if panel.limits else scale_for(curves.values(), panel.log)
     scale.apply(axes)
@@ -263,6 +268,7 @@ def drawing(inches: tuple[float, float]) -> Iterator[Figure]:
 
 
 def as_png(figure: Figure) -> bytes:
+    """The figure's file."""
     file = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(file, format="png")

@@ -54,6 +54,7 @@ class Redraw:
         return False
 
     def stop(self) -> None:
+        """End the drawing that is under way; the run's end draws anew."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

@@ -125,6 +125,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def name_of(run: Path) -> str:
+    """The run folder's own name, by whatever path it is given."""
     return run.resolve().name
 
 
@@ -150,6 +151,7 @@ def body(run: Path, history: History, drawn: dict[str, bytes | None], moving: by
 
 
 def header(run: Path, history: History) -> str:
+    """Title, state and the last figures, as HTML."""
     status, last = read_json(run / "status.json"), history.last
     status = status if isinstance(status, dict) else {}
     total, reason = status.get("total"), status.get("reason")
@@ -207,6 +209,7 @@ def as_it_is(path: Path, kind: str) -> str:
 
 
 def as_url(content: bytes, kind: str) -> str:
+    """The bytes of a picture inside the page; `kind`: png, gif, …"""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -227,6 +230,7 @@ def health_table(spans: list[Span]) -> str:
 
 
 def verdict_cell(verdict: str) -> str:
+    """A verdict with its colour, as HTML."""
     colour = plots.VERDICTS.get(verdict, plots.OTHER)
     return f'<span class="dot" style="background:{colour}"></span>{escape(verdict)}'
 
@@ -286,6 +290,7 @@ def text_of(path: Path) -> str:
 
 
 def environment_table(facts: Any) -> str:
+    """Versions and machine of the run, as HTML."""
     pairs = facts.items() if isinstance(facts, dict) else ()
     return definitions((name, ", ".join(map(str, value)) or "none" if isinstance(value, list) else shown(value))
                        for name, value in pairs)  # fmt: skip

@@ -33,6 +33,7 @@ class Samples:
         self.z_health = self.latents("health", len(real))
 
     def latents(self, purpose: str, count: int) -> Tensor:
+        """Fixed latents (count, z_dim) of this run; another purpose, other ones."""
         return latents(self.config.seed, purpose, 0, count, self.config.model.z_dim).to(self.device, self.dtype)
 
     @torch.no_grad()

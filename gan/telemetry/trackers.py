@@ -51,6 +51,7 @@ class Service:
         return True
 
     def log(self, values: Values) -> None:
+        """Values under their names, at `images` on the x-axis; here numbers alone."""
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
         self.accelerator.get_tracker(self.options.with_).log(numbers, step=int(numbers["images"]))
 
@@ -67,6 +68,7 @@ class Service:
         """`folder` is one that `gan.export.write_export` has written."""
 
     def finish(self) -> None:
+        """Send what is left and close."""
         self.accelerator.get_tracker(self.options.with_).finish()
 
 
@@ -74,6 +76,7 @@ class Nothing(Service):
     """No tracker: log.jsonl and the pictures are on the disk anyway."""
 
     def open(self, settings: dict[str, Any], recipe: str) -> bool:
+        """There is nothing to open."""
         return False
 
 
@@ -85,6 +88,7 @@ class TensorBoard(Service):
     title = "TensorBoard"
 
     def open(self, settings: dict[str, Any], recipe: str) -> bool:
+        """Below the run folder; points after a resume replace those that a killed run left."""
         # Accelerate would write the settings as a run of its own beside this one, anew at each start
         self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": self.images + 1}})
         table = "".join(f"|{name}|{value}|\n" for name, value in settings.items())
@@ -94,13 +98,16 @@ class TensorBoard(Service):
 
     @property
     def writer(self) -> Any:
+        """TensorBoard's own SummaryWriter."""
         return self.accelerator.get_tracker("tensorboard", unwrap=True)
 
     def log(self, values: Values) -> None:
+        """Values under their names, numbers and words."""
         known = {name: value for name, value in values.items() if value is not None}
         self.accelerator.get_tracker("tensorboard").log(known, step=int(known["images"]))
 
     def log_picture(self, name: str, picture: Image.Image, images: int) -> None:
+        """A picture under its name, at once."""
         pixels = np.asarray(picture)
         self.writer.add_image(name, pixels, images, dataformats="HWC" if pixels.ndim == 3 else "HW")
         self.writer.flush()
@@ -137,6 +144,7 @@ class WandB(Service):
         return self.mode != "disabled"
 
     def open_run(self, settings: dict[str, Any], recipe: str) -> None:
+        """The run of this folder: the one that it had before, where it is resumed."""
         import wandb
 
         options = {
@@ -162,22 +170,27 @@ class WandB(Service):
 
     @property
     def run(self) -> Any:
+        """W&B's own Run."""
         return self.accelerator.get_tracker("wandb", unwrap=True)
 
     def log(self, values: Values) -> None:
+        """Values under their names; W&B counts the steps itself."""
         self.run.log({name: value for name, value in values.items() if value is not None})
 
     def log_picture(self, name: str, picture: Image.Image, images: int) -> None:
+        """A picture under its name."""
         import wandb
 
         self.run.log({name: wandb.Image(picture), "images": images})
 
     def log_video(self, name: str, path: Path, images: int) -> None:
+        """A GIF under its name."""
         import wandb
 
         self.run.log({name: wandb.Video(str(path), format="gif"), "images": images})
 
     def alert(self, title: str, text: str, level: str) -> None:
+        """An alert of the level info, warn or error."""
         self.run.alert(title, text, level=level.upper())
 
     def keep_generator(self, folder: Path) -> None:

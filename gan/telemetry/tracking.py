@@ -45,9 +45,11 @@ class Tracker:
             self.thread.start()
 
     def start(self, settings: dict[str, object], recipe: str) -> None:
+        """Open the run at the service."""
         self.on = self.service.open(settings, recipe)
 
     def work(self) -> None:
+        """The thread: one call after the other, until None."""
         while (call := self.calls.get()) is not None:
             self.attempt(call)
 
@@ -62,6 +64,7 @@ class Tracker:
         self.send(lambda: self.service.log(values))
 
     def log_picture(self, name: str, picture: Image.Image, images: int) -> None:
+        """Have a picture logged."""
         self.send(lambda: self.service.log_picture(name, picture, images))
 
     def log_video(self, name: str, path: Path, images: int) -> None:
@@ -119,4 +122,5 @@ class Tracker:
 
 
 def reason(error: Exception) -> str:
+    """The error's kind and words, in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
