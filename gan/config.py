@@ -60,6 +60,26 @@ def some_of(names: Collection[str]) -> PrimitiveConstructorSpec[tuple[str, ...]]
     )
 
 
+class Offered(tuple[str, ...]):
+    """What the shell's completion offers for a flag that takes other values too."""
+
+    def __contains__(self, value: object) -> bool:
+        return True
+
+
+Recipe = Annotated[
+    str,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="STR",
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+        choices=Offered([*sorted(path.stem for path in RECIPES.glob("*.yaml")), "list"]),
+    ),
+]
+"""A flag whose value is the name of a recipe or a path."""
+
 Switch = Annotated[
     bool,
     PrimitiveConstructorSpec(
@@ -297,7 +317,7 @@ class EvalConfig:
 class Config:
     """Train a GAN on a folder of images. The defaults are those of --recipe."""
 
-    recipe: str = "quickstart"
+    recipe: Recipe = "quickstart"
     """Name of a built-in recipe, a .yaml file of saved flags, or list to see the names."""
     data: str = "sprites"
     """A folder, a .zip, torchvision:NAME, or sprites."""

@@ -20,7 +20,7 @@ import torch
 from accelerate.commands.config.config_args import default_config_file
 
 from gan import __version__
-from gan.config import Config, images_per_iteration, parse, total_iterations
+from gan.config import Config, Recipe, images_per_iteration, parse, total_iterations
 from gan.data.pack import cache_folder, look_up
 from gan.data.packing import available_cores
 from gan.data.sources import reason
@@ -52,7 +52,7 @@ class Finding:
     mark: tuple[str, int] = GOOD
 
 
-def print_diagnosis(data: str | None = None, recipe: str = "quickstart") -> None:
+def print_diagnosis(data: str | None = None, recipe: Recipe = "quickstart") -> None:
     """Look at this machine, and at what a run would be like on it. Exit status 1 where a run would not work.
 
     Args:

@@ -83,6 +83,8 @@ def test_completion_as_the_document_says(tmp_path: Path) -> None:
         *("--model.norm-g", "--model.norm-d", "--model.norm-first", "--model.norm-momentum")
     ]
     assert complete(script, "python", "a b/train.py", "--objective.loss", "h") == ["hinge"]
+    assert complete(script, "train.py", "--recipe", "pokemon-n") == ["pokemon-narrow"]
+    assert complete(script, "gan", "doctor", "--recipe", "quick") == ["quickstart"]
     assert complete(script, "train.py", "--dry-run", "") == ["True", "False"]
     assert complete(script, "gan", "do") == ["doctor"]
     assert complete(script, "python", "-m", "gan", "sample", "RUN", "--weights", "") == ["ema", "raw"]
