@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from gan.errors import ProcessError, UserFault, plain_refusals
+from gan.errors import ProcessError, UsageError, UserFault, plain_refusals, suggestion
 from gan.listing import recipe_in, table_of_recipes
 from gan.telemetry.console import fall_silent, say
 
@@ -109,7 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def understood(words: list[str]) -> Callable[[], None]:
     """What the words ask for, ready to be called. Only the command that they name is imported. Raises UsageError."""
-    names = [words[0]] if words and words[0] in COMMANDS else list(COMMANDS)
+    if words and words[0] not in COMMANDS and not words[0].startswith("-"):
+        raise UsageError(f"there is no gan {words[0]}{suggestion(words[0], [*COMMANDS, 'where'])} See gan --help.")
+    names = words[:1] if words and words[0] in COMMANDS else list(COMMANDS)
     acts: dict[str, Callable[..., None]] = {
         name: getattr(importlib.import_module(COMMANDS[name][0]), COMMANDS[name][1]) for name in names
     }

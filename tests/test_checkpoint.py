@@ -233,13 +233,3 @@ def test_the_best_one_stays(better: str, values: list[int], kept: int, tmp_path:
     assert [checkpoint.iteration_of(path) for path in checkpoint.listed(tmp_path)] == [6, 5, kept]
     path, score = checkpoint.best(tmp_path)
     assert (path, score["value"]) == (tmp_path / f"iteration-{kept:08d}", values[kept - 1])
-
-
-def test_scores_of_another_metric_and_rubbish_do_not_count(tmp_path: Path) -> None:
-    write_scored(tmp_path, 1, 0.1, "lower", "other")
-    for number, value in ((2, 5), (3, float("nan")), (4, "low"), (5, None)):
-        write_scored(tmp_path, number, value, "lower")
-        assert checkpoint.best(tmp_path)[0] == tmp_path / "iteration-00000002"
-    write(tmp_path, 6, keep=2)
-    assert checkpoint.best(tmp_path)[0] == tmp_path / "iteration-00000002"
-    assert checkpoint.best(tmp_path / "nothing") == (None, {})

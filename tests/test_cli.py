@@ -10,28 +10,7 @@ import pytest
 
 from gan.cli import train, understood
 from gan.config import FLAGS, parse
-from gan.listing import RECIPES
 from tests.conftest import ROOT, gan
-
-
-def test_recipes_are_listed_without_importing_torch() -> None:
-    code = "import sys; from gan.cli import train; print(train(sys.argv[1:]), 'torch' in sys.modules)"
-    command = [sys.executable, "-c", code, "--recipe", "list", "--seed", "1"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    *lines, last = result.stdout.splitlines()
-    assert last == "0 False"
-    assert [line.split()[0] for line in lines] == sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    assert max(map(len, lines)) <= 80
-    assert "quickstart          The first run: built-in creatures at 32×32, minutes on a CPU" in lines
-    assert all(re.fullmatch(r"\S+  +\w.*[^.,:;]", line) for line in lines), "each first line stands alone"
-
-
-def test_recipes_are_listed_once_for_all_processes(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    assert train(["--recipe=list"]) == 0
-    assert not capsys.readouterr().out
 
 
 def test_help_fits_80_columns_and_says_what_holds_by_default(
@@ -90,6 +69,12 @@ def test_completion_as_the_document_says(tmp_path: Path) -> None:
     assert complete(script, "python", "-m", "gan", "sample", "RUN", "--weights", "") == ["ema", "raw"]
     assert complete(script, "gan", "sample", "ru") == [], "bash goes on with names of files"
     assert complete(script, "python", "other.py", "--mo") == []
+
+
+def test_a_mistyped_command_is_told_what_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    for word, told in (("smaple", "; did you mean sample?"), ("whree", "; did you mean where?"), ("x", ".")):
+        assert gan(word, "RUN") == 2
+        assert capsys.readouterr().err == f"error: there is no gan {word}{told} See gan --help.\n"
 
 
 def test_the_commands_of_the_document_are_understood() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from gan import config
-from gan.config import Config, flags, parse, trajectory
+from gan.config import Config, flags, parse, total_iterations, trajectory
 from gan.errors import UsageError
 
 
@@ -141,3 +141,11 @@ def test_a_wrong_recipe_is_named(text: str, tmp_path: Path) -> None:
     recipe.write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError, match=r"mine\.yaml"):
         parse(["--recipe", str(recipe)])
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [({"iterations": 7}, 7), ({"kimg": 1.0}, 32), ({"epochs": 2.0}, 7), ({"epochs": 0.001}, 1), ({"epochs": 3.2}, 10)],
+)
+def test_lengths(length: dict[str, float], expected: int) -> None:
+    assert total_iterations(Config(batch_size=32, **length), images=100) == expected  # type: ignore[arg-type]

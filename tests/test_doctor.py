@@ -1,7 +1,6 @@
 """`gan doctor` on the machine that is there, and on some that are not."""
 
 import dataclasses
-import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
 
 from gan import doctor
 from gan.config import Config
@@ -17,10 +15,8 @@ from gan.data.pack import open_pack
 from gan.data.sources import Folder
 from gan.doctor import ATTENTION, BAD, CHECKS, GOOD, Finding, findings, show
 from gan.errors import UsageError
-from gan.estimate import images_per_second, look_at
-from gan.meeting import two_meet
-from gan.processes import recommended
-from tests.conftest import ROOT, gan
+from gan.estimate import look_at
+from tests.conftest import gan
 
 SMALL = "resolution: 16\nbatch-size: 8\nepochs: 4\nmodel: {width: 4, z-dim: 8}\n"
 
@@ -104,31 +100,6 @@ A100, RTX, T4, GTX16, GTX10 = (
 )
 
 
-@pytest.mark.parametrize(
-    ("cards", "words"),
-    [
-        ([], "cpu.yaml"),
-        ([A100], "single_gpu.yaml --mixed_precision bf16"),
-        ([A100, RTX], "multi_gpu_bf16.yaml --num_processes 2"),
-        ([T4], "single_gpu.yaml --mixed_precision fp16"),
-        ([T4, A100], "multi_gpu_fp16.yaml --num_processes 2"),
-        ([GTX16], "gtx.yaml"),
-        ([GTX10], "gtx.yaml"),
-        ([GTX10, GTX16], "multi_gpu.yaml --num_processes 2"),
-        ([A100, GTX10, A100], "multi_gpu.yaml --num_processes 3"),
-    ],
-)
-def test_the_configuration_that_suits_the_cards(cards: list[tuple[str, tuple[int, int]]], words: str) -> None:
-    """The configuration is there, and has or is given the precision and the number of processes that is meant."""
-    advised, mixed, _ = recommended(cards)
-    assert advised == words
-    file, *more = words.split()
-    given = dict(zip(more[::2], more[1::2], strict=True))
-    settings = yaml.safe_load((ROOT / "accelerate_configs" / file).read_text())
-    assert given.get("--mixed_precision", settings["mixed_precision"]) == mixed
-    assert int(given.get("--num_processes", settings["num_processes"])) == max(1, len(cards))
-
-
 def test_cards_that_this_torch_has_no_code_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two cards as torch would describe them, and a third that CUDA_VISIBLE_DEVICES hides."""
     cards = [SimpleNamespace(name=name, major=major, minor=minor, total_memory=8 * 2**30)
@@ -169,7 +140,6 @@ def test_a_driver_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_processes_that_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert two_meet("gloo", 0.01) == "nothing came of it in 0.01 s"
     monkeypatch.setattr(doctor, "MEETING_S", 0.01)
     (finding,) = found("processes", Config(iterations=1))
     assert finding.mark == BAD
@@ -207,15 +177,6 @@ def test_memory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config(iterations=1)
     monkeypatch.setattr(doctor, "memory_of", lambda device: 1 << 20)
     assert found("memory", config)[0].mark == BAD
-
-
-def test_speed_is_that_of_the_time_that_passes(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that goes on 1/16 s at each look: 8 images, then those of which four batches fit into half a second,
-    16 in 1/16 s."""
-    times = iter(itertools.count(0, 1 / 16))
-    monkeypatch.setattr("gan.estimate.perf_counter", lambda: next(times))
-    large = dataclasses.replace(config, batch_size=64)
-    assert images_per_second(large, 0.5) == (256, 16, 8)
 
 
 def test_images_that_are_not_packed_yet(config: Config, images: Path, tmp_path: Path) -> None:

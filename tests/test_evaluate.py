@@ -20,7 +20,6 @@ from gan.data.pack import open_pack
 from gan.data.sprites import draw_sprite
 from gan.errors import UsageError
 from gan.evaluate import DEFAULT_METRICS, Evaluator, headlines
-from gan.metrics.comparison import Shards, to_rgb
 from gan.networks import NETWORKS
 from gan.run_folder import RunFolder
 from gan.trained import TrainedGenerator, load_generator, read_run
@@ -82,30 +81,6 @@ def test_two_processes_measure_what_one_does(fresh: Path) -> None:
     first, second = found[0][: len(DEFAULT_METRICS)], found[0][len(DEFAULT_METRICS) :]
     assert all(one["values"] != two["values"] for one, two in zip(first[:3], second[:3], strict=True))
     assert all(one["protocol"] == two["protocol"] for one, two in zip(first, second, strict=True))
-
-
-@pytest.mark.parametrize("count", [40, 150, 64 * 5])
-@pytest.mark.parametrize("processes", [1, 2, 3])
-def test_every_image_is_one_process_work(processes: int, count: int) -> None:
-    """In order, in blocks that are the same for any number of processes, also where some have none."""
-    rows, blocks = [], []
-
-    def compute(block: range) -> Tensor:
-        blocks.append(block)
-        return torch.arange(block.start, block.stop)[:, None] * torch.tensor([1, 10])
-
-    for rank in range(processes):
-        shards = Shards(Processes(processes, rank), count, resolution=64)  # type: ignore[arg-type]
-        own = shards.map(compute, "")
-        assert len(own) == len(shards.rows)
-        rows.append(torch.nn.functional.pad(own, (0, 0, 0, shards.share - len(own))))
-    assert torch.cat(rows)[:count].equal(torch.arange(count)[:, None] * torch.tensor([1, 10]))
-    assert set(blocks) == {range(start, min(start + 64, count)) for start in range(0, count, 64)}
-
-
-def test_large_images_come_in_smaller_blocks() -> None:
-    assert Shards(Processes(), 100, resolution=256).blocks[0] == range(16)  # type: ignore[arg-type]
-    assert Shards(Processes(), 100, resolution=2048).blocks[0] == range(1)  # type: ignore[arg-type]
 
 
 def evaluator(config: Config, **options: Any) -> Evaluator:
@@ -205,17 +180,6 @@ def test_real_images_are_chosen_from_all_by_the_seed(run: Path) -> None:
     assert len(set(chosen[0]) & set(chosen[2])) < 10
     assert len(set(chosen[0])) == 100
     assert chosen[0].max() > 9000
-
-
-def test_every_image_has_three_channels() -> None:
-    grey = np.array([[[[7]]]], np.uint8)
-    assert to_rgb(grey, (0, 0, 0)).tolist() == [[[[7, 7, 7]]]]
-    assert to_rgb(np.array([[[[1, 2, 3]]]], np.uint8), (0, 0, 0)).tolist() == [[[[1, 2, 3]]]]
-    half = np.array([[[[200, 100, 0, 51]]]], np.uint8)  # a fifth
-    assert to_rgb(half, (250, 0, 100)).tolist() == [[[[240, 20, 80]]]]
-    assert to_rgb(np.array([[[[9, 9, 9, 255], [9, 9, 9, 0]]]], np.uint8), (255, 1, 2)).tolist() == [
-        [[[9, 9, 9], [255, 1, 2]]]
-    ]
 
 
 @pytest.mark.parametrize(("channels", "told"), [(1, "grey, repeated as RGB"), (4, "RGBA over red")])

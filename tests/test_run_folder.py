@@ -1,5 +1,14 @@
+"""A run's folder: taken by one process, rewound, set aside, and left as it was found."""
+
+import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
+import pytest
+
+from gan.errors import UsageError
 from gan.run_folder import RunFolder
 
 
@@ -22,3 +31,79 @@ def test_a_refused_command_takes_away_no_more_than_it_made(tmp_path: Path) -> No
     running.unlock()
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_the_log_is_rewound_to_the_checkpoint(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    lines = [json.dumps({"iteration": iteration}) for iteration in (1, 2, 3)]
+    folder.log.write_text("\n".join(lines) + '\n{"iteration": 4, "lo')
+    folder.rewind_log(2)
+    assert [json.loads(line)["iteration"] for line in folder.log.read_text().splitlines()] == [1, 2]
+
+
+def test_a_former_run_is_set_aside_whole(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create()
+    (tmp_path / "checkpoints" / "iteration-00000001").mkdir()
+    (tmp_path / "log.jsonl").write_text("old")
+    (tmp_path / "mine.txt").write_text("not the run's")
+    folder.set_aside(every=1000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "previous-1"]
+    assert (tmp_path / "previous-1" / "log.jsonl").read_text() == "old"
+    assert (tmp_path / "previous-1" / "checkpoints" / "iteration-00000001").is_dir()
+
+
+def test_a_log_full_of_rubbish_is_rewound(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    rubbish = [b"5", b"{}", b'{"iteration": null}', b"\xff\xfe", b"[" * 100_000, b'{"iteration": 3, "los']
+    folder.log.write_bytes(b"\n".join([b'{"iteration": 1}', *rubbish, b'{"iteration": 2}', b'{"iteration": 3}']))
+    folder.rewind_log(2)
+    assert folder.log.read_text() == '{"iteration": 1}\n{"iteration": 2}\n'
+
+
+def test_a_log_without_its_checkpoints_is_set_aside(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create()
+    folder.log.write_text('{"iteration": 9}\n')
+    folder.set_aside(every=10)
+    assert folder.log.exists(), "killed before the first checkpoint was due"
+    folder.set_aside(every=9)
+    assert (tmp_path / "previous-1" / "log.jsonl").read_text() == '{"iteration": 9}\n'
+
+
+def test_a_lock_that_was_removed_is_taken_again_or_missed(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path), RunFolder(tmp_path)
+    first.create()
+    first.lock()
+    (tmp_path / "config.yaml").touch()
+    assert not first.restore()
+    (tmp_path / "config.yaml").unlink()
+    assert first.restore()
+    shutil.rmtree(tmp_path)
+    assert first.restore()
+    with pytest.raises(UsageError, match="another process is training"):
+        second.lock()
+    (tmp_path / ".lock").unlink()
+    second.lock()
+    with pytest.raises(UsageError, match="another process is training"):
+        first.restore()
+
+
+def test_folders_in_which_nothing_can_be_written_are_refused() -> None:
+    """Looked at as an ordinary user, since root may write anywhere."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run, me = Path(scratch), os.geteuid()
+        RunFolder(run).create()
+        for folder, mode in ((run, 0o777), (run / "samples", 0o777), (run / "checkpoints", 0o555)):
+            os.chmod(folder, mode)
+        try:
+            os.seteuid(65534 if me == 0 else me)
+            with pytest.raises(UsageError, match="cannot write to the run folder"):
+                RunFolder(run).create()
+            if me == 0:
+                os.seteuid(me)
+                os.chmod(run / "checkpoints", 0o777)
+                os.seteuid(65534)
+                RunFolder(run).create()
+        finally:
+            os.seteuid(me)

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -15,8 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gan.config import Config, total_iterations
-from tests.conftest import ROOT, TINY, assert_same_weights, checkpoint_of, log_of, run_script, train, without_clock
+from tests.conftest import ROOT, TINY, assert_same_weights, checkpoint_of, log_of, run_script, train
 
 LAUNCH = ("--num_processes", "1")  # any words make the helper go through accelerate launch
 
@@ -69,87 +67,11 @@ def test_the_same_command_gives_the_same_weights_bit_for_bit(images: Path, tmp_p
     assert not one.tensors["generator"]["to_image.weight"].equal(other.tensors["generator"]["to_image.weight"])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_resume_is_exact(dtype: str, images: Path, tmp_path: Path) -> None:
-    """6 iterations = 3, a new process, 3 more. Batches of 8 from 20 images: passes end inside iterations 3 and 5."""
-    words = ("--data", images, "--dtype", dtype, "--log-every", 1, "--out")
-    train(*words, tmp_path / "straight", "--iterations", 6)
-    train(*words, tmp_path / "stopped", "--iterations", 3)
-    printed = train(*words, tmp_path / "stopped", "--iterations", 6)
-    assert "Going on from" in printed
-    straight = checkpoint_of(tmp_path / "straight", 6)
-    assert str(straight.tensors["generator"]["to_image.weight"].dtype) == f"torch.{dtype}"
-    assert_same_weights(straight, checkpoint_of(tmp_path / "stopped", 6))
-    assert without_clock(log_of(tmp_path / "straight")) == without_clock(log_of(tmp_path / "stopped"))
-
-
-def test_the_ways_to_resume(images: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    words = ("--data", images, "--checkpoint.every", 2)
-    train(*words, "--out", run, "--iterations", 4)
-    start = run / "checkpoints" / "iteration-00000002"
-    printed = train(*words, "--out", tmp_path / "branch", "--iterations", 4, "--resume", start)
-    assert f"Going on from {start}" in printed
-    assert_same_weights(checkpoint_of(run, 4), checkpoint_of(tmp_path / "branch", 4))
-
-    damaged = run / "checkpoints" / "iteration-00000004" / "generator.safetensors"
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    printed = train(*words, "--out", run, "--iterations", 4)
-    assert f"{damaged} is damaged" in printed
-    assert f"Going on from {start}" in printed
-    assert_same_weights(checkpoint_of(run, 4), checkpoint_of(tmp_path / "branch", 4))
-
-    refused = run_script(*TINY, *words, "--out", run, "--iterations", 2, "--resume", start)
-    assert "is already as long as this run" in refused.stderr
-
-    train(*words, "--out", run, "--iterations", 2, "--resume", "never")
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["iteration-00000002"]
-    assert (run / "previous-1" / "checkpoints" / "iteration-00000004").is_dir()
-
-    (start / "manifest.json").write_text("{}")
-    refused = run_script(*TINY, *words, "--out", run, "--iterations", 2)
-    assert refused.returncode == 2
-    assert f"no checkpoint in {run}/checkpoints is whole. To start anew: --resume never." in refused.stderr
-    printed = train(*words, "--out", run, "--iterations", 2, "--resume", "never")
-    assert "is now in" in printed
-    assert (run / "previous-2" / "checkpoints" / "iteration-00000002" / "manifest.json").read_text() == "{}"
-    assert checkpoint_of(run, 2)
-
-
-def test_a_run_that_was_killed_goes_on_to_the_same_weights(images: Path, tmp_path: Path) -> None:
-    words = ("--data", images, "--checkpoint.every", 2, "--log-every", 3, "--iterations", 120)
-    train(*words, "--out", tmp_path / "straight")
-    command = [sys.executable, str(ROOT / "train.py"), *TINY, *map(str, words), "--out", str(tmp_path / "killed")]
-    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while not list((tmp_path / "killed" / "checkpoints").glob("iteration-0000002?")):
-        assert victim.poll() is None
-        time.sleep(0.01)
-    victim.kill()
-    victim.wait()
-    assert json.loads((tmp_path / "killed" / "status.json").read_text())["state"] == "running"
-    assert "Going on from" in train(*words, "--out", tmp_path / "killed")
-    assert_same_weights(checkpoint_of(tmp_path / "straight", 120), checkpoint_of(tmp_path / "killed", 120))
-    iterations = [entry["iteration"] for entry in log_of(tmp_path / "killed")]
-    assert iterations == sorted(set(iterations))
-
-
 def test_a_run_folder_in_use_is_refused(images: Path, tmp_path: Path) -> None:
     with filelock.FileLock(tmp_path / ".lock"):
         result = run_script(*TINY, "--data", images, "--out", tmp_path, "--iterations", 1)
     assert result.returncode == 2
     assert "another process is training in" in result.stderr
-
-
-def test_another_run_is_not_continued(images: Path, tmp_path: Path) -> None:
-    words = ("--data", images, "--out", tmp_path, "--iterations", 1)
-    train(*words)
-    result = run_script(*TINY, *words, "--seed", 3, "--objective.loss", "saturating")
-    assert result.returncode == 2
-    assert "was made with --seed 0, --objective.loss non-saturating" in result.stderr
-    result = run_script(*TINY, *words, "--data", "sprites")
-    assert "was made with other images" in result.stderr
-    result = run_script(*TINY, *words, launcher=("--mixed_precision", "bf16"))
-    assert "was made with mixed precision no" in result.stderr
 
 
 def test_bf16_comes_from_the_launcher(images: Path, tmp_path: Path) -> None:
@@ -175,52 +97,6 @@ def test_fp16_without_a_gpu_says_what_it_does(images: Path, tmp_path: Path) -> N
         pytest.skip("this machine has a GPU, where fp16 works")
     words = ("--data", images, "--iterations", 1, "--out", tmp_path)
     assert "fp16 needs a GPU" in train(*words, launcher=("--mixed_precision", "fp16"))
-
-
-@pytest.mark.parametrize(
-    ("words", "status", "sentence"),
-    [
-        (["--recipe", "quickstrat"], 2, "did you mean quickstart?"),
-        (["--data", "nowhere"], 2, "there is no 'nowhere'"),
-        (["--batch-size", "21"], 2, "has 20 images, fewer than one batch of 21"),
-        (["--out", "/proc/run"], 2, "cannot write to the run folder /proc/run"),
-        (["--resume", "nowhere"], 2, "--resume nowhere: there is no checkpoint"),
-        (["--data", "torchvision:CIFAR10"], 1, "could not get torchvision:CIFAR10"),
-    ],
-)
-def test_faults_are_one_sentence(words: list[str], status: int, sentence: str, images: Path, tmp_path: Path) -> None:
-    start = [*TINY, "--data", images, "--out", tmp_path / "run", "--iterations", 1]
-    proxy = {
-        name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy")
-    }  # no network, even where there is one
-    result = run_script(*start, *words, env={**os.environ, **proxy})
-    assert result.returncode == status
-    (line,) = [line for line in result.stderr.splitlines() if line.strip()]
-    assert line.startswith("error: ")
-    assert sentence in line
-
-
-def test_a_refused_command_leaves_nothing_behind(images: Path, tmp_path: Path) -> None:
-    """Through the launcher, which adds a traceback of its own and turns every status into 1."""
-    words = ("--data", "nowhere", "--out", tmp_path / "run")
-    result = run_script(*TINY, *words, launcher=LAUNCH)
-    assert result.returncode == 1
-    assert "error: there is no 'nowhere'" in result.stderr
-    assert os.listdir(tmp_path) == []
-    quiet = run_script(*TINY, *words, launcher=("--quiet",))
-    assert "Traceback" not in quiet.stderr
-    result = run_script(*TINY, "--data", images, "--out", images / "run", "--iterations", 1)
-    assert "lies inside the images' folder" in result.stderr
-    assert not (images / "run").exists()
-
-
-def test_a_run_that_breaks_says_so_in_its_status(images: Path, tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").mkdir()  # the log cannot be written
-    result = run_script(*TINY, "--data", images, "--out", tmp_path, "--iterations", 1)
-    assert result.returncode == 1
-    status = json.loads((tmp_path / "status.json").read_text())
-    assert status["state"] == "failed"
-    assert "log.jsonl" in status["reason"]
 
 
 def test_wandb_goes_offline_without_a_login_and_keeps_everything(images: Path, tmp_path: Path) -> None:
@@ -281,14 +157,6 @@ def test_samples_from_a_finished_run(images: Path, tmp_path: Path) -> None:
     refused = subprocess.run([*gan, tmp_path / "nothing"], capture_output=True, text=True, timeout=60)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "is neither a run folder nor a checkpoint in one" in refused.stderr
-
-
-@pytest.mark.parametrize(
-    ("length", "expected"),
-    [({"iterations": 7}, 7), ({"kimg": 1.0}, 32), ({"epochs": 2.0}, 7), ({"epochs": 0.001}, 1), ({"epochs": 3.2}, 10)],
-)
-def test_lengths(length: dict[str, float], expected: int) -> None:
-    assert total_iterations(Config(batch_size=32, **length), images=100) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["noto_emoji_core_64.zip", "mnist_png_sample.zip"])

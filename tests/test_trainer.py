@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
@@ -231,36 +230,3 @@ def test_real_scales_are_augmented_one_by_one_as_generated_ones_are(config: Conf
     expected = augment(scales, u, config.augment, torch.ones(3, 1, 1, dtype=torch.float64))
     for one, two in zip(trainer.real_images(1, 0), expected, strict=True):
         assert one.equal(two)
-
-
-def test_autocast_reaches_every_forward_of_both_players(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    AcceleratorState._reset_state(True)
-    try:
-        config = replace(config, dtype="float32")
-        accelerator = start_processes(config)
-        folder = RunFolder(Path(str(config.out)))
-        folder.create()
-        pack = open_pack(config)
-        trainer = Trainer(config, accelerator, folder, pack)
-        seen: list[tuple[str, torch.dtype]] = []
-        trainer.G.to_image.register_forward_hook(lambda _m, _i, out: seen.append(("G", out.dtype)))  # type: ignore[union-attr]
-        trainer.D.head.register_forward_hook(lambda _m, _i, out: seen.append(("D", out.dtype)))  # type: ignore[union-attr]
-        statistics = trainer.iterate(0)
-        assert seen == [("G", torch.bfloat16)] + [("D", torch.bfloat16)] * 3  # real, fake, and fake again for G
-        assert {value.dtype for value in statistics.values()} == {torch.float32}
-        assert {parameter.dtype for parameter in trainer.G.parameters()} == {torch.float32}
-    finally:
-        AcceleratorState._reset_state(True)
-
-
-def test_d_is_thawed_and_left_without_gradients(config: Config) -> None:
-    folder = RunFolder(Path(str(config.out)))
-    folder.create()
-    pack = open_pack(config)
-    trainer = Trainer(config, start_processes(config), folder, pack)
-    trainer.iterate(0)
-    for module in (trainer.D, trainer.G):
-        for parameter in module.parameters():
-            assert parameter.requires_grad
-            assert parameter.grad is None

@@ -1,39 +1,16 @@
-import csv
-import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
-import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import filelock
-import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
-from benchmarks.packing import ALONE
-from gan.config import Config, DataOptions
 from gan.data.pack import open_pack, write_pack
 from gan.data.pixels import to_pixels
 from gan.errors import UsageError
-from tests.data.corpus import png
-
-PACK = """
-import sys; from pathlib import Path; from gan.config import *; from gan.data.pack import open_pack
-options = DataOptions(cache=Path(sys.argv[2]), workers=2)
-pack = open_pack(Config(data=sys.argv[1], resolution=int(sys.argv[3]), data_options=options))
-print('content', pack.content, pack.folder)
-"""
-
-
-def config_for(images: Path, cache: Path, **options: object) -> Config:
-    return Config(data=str(images), resolution=16, data_options=DataOptions(cache=cache, **options))  # type: ignore[arg-type]
+from tests.data.packs import config_for
 
 
 def test_a_pack_holds_every_image_in_order(images: Path, tmp_path: Path) -> None:
@@ -133,29 +110,6 @@ def test_a_damaged_pack_is_made_again(damage: str, images: Path, tmp_path: Path)
     assert again.images.shape == (20, 16, 16, 3)
 
 
-def test_bad_files_are_left_out_and_listed(images: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "mixed"
-    folder.mkdir()
-    for index, path in enumerate(images.rglob("*.png")):
-        (folder / f"{index:02d}.png").write_bytes(path.read_bytes() if index != 7 else path.read_bytes()[:200])
-    for _ in range(2):  # the second time as clearly as the first, without decoding again
-        with pytest.raises(
-            UsageError, match=r"1 of 20 images cannot be read: 1 × 'image file is truncated'; e\.g\. .*07"
-        ):
-            open_pack(config_for(folder, tmp_path))
-    (made,) = (tmp_path / "packs").glob("*/images.bin")
-    written = made.stat().st_mtime_ns
-    pack = open_pack(config_for(folder, tmp_path, max_rejected=0.05))
-    assert len(pack.images) == 19
-    assert made.stat().st_mtime_ns == written
-    rows = list(csv.reader((pack.folder / "rejected.csv").read_text().splitlines()))
-    assert [Path(row[0]).name for row in rows[1:]] == ["07.png"]
-    assert rows[1][1]
-    (folder / "new.png").touch()
-    with pytest.raises(UsageError, match=r"2 of 21 images cannot be read"):
-        open_pack(config_for(folder, tmp_path, max_rejected=0.05))
-
-
 def test_nothing_readable_is_refused_however_much_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "a.png").write_bytes(b"junk")
@@ -173,44 +127,6 @@ def test_a_pack_that_was_cut_short_is_made_again(images: Path, tmp_path: Path) -
     assert not list((tmp_path / "packs").glob(".unfinished*"))
 
 
-def test_several_processes_at_once_make_one_pack(images: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PACK, str(images), str(tmp_path), "512"]
-    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    said = [job.communicate(timeout=120)[0].splitlines() for job in jobs]
-    assert sum(line.startswith("Packed 20 images") for lines in said for line in lines) == 1
-    lines = [lines[-1] for lines in said]
-    assert len(set(lines)) == 1
-    assert all(job.returncode == 0 for job in jobs)
-    assert len([path for path in (tmp_path / "packs").iterdir() if path.is_dir()]) == 1
-
-
-def test_a_disk_without_locks_keeps_each_job_to_itself(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*arguments: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    config = config_for(images, tmp_path)
-    whole = open_pack(config)
-    of_another = whole.folder.with_name(f".unfinished-pack-{whole.folder.name}-a1b2c3")
-    whole.folder.rename(of_another)
-    monkeypatch.setattr("fcntl.flock", refuse)
-    assert open_pack(config).content == whole.content
-    assert (of_another / "images.bin").exists()
-
-
-def test_a_job_waits_while_another_packs(images: Path, tmp_path: Path) -> None:
-    config = config_for(images, tmp_path)
-    folder = open_pack(config).folder
-    (folder / "index.json").unlink()
-    with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
-        job = subprocess.Popen([sys.executable, "-c", PACK, str(images), str(tmp_path), "16"], stdout=subprocess.PIPE)
-        assert job.stdout is not None
-        assert job.stdout.readline().startswith(b"Another process is packing")
-        assert job.poll() is None
-    assert b"content" in job.communicate(timeout=60)[0]
-
-
 def test_a_cache_that_cannot_be_written_serves_what_it_holds(images: Path, tmp_path: Path) -> None:
     """As on a cluster, where one packs for all."""
     config = config_for(images, tmp_path)
@@ -223,58 +139,6 @@ def test_a_cache_that_cannot_be_written_serves_what_it_holds(images: Path, tmp_p
     assert sorted(path.name for path in (tmp_path / "packs").iterdir()) == [
         n for n in before if not n.endswith(".lock")
     ]
-
-
-def test_a_killed_packer_leaves_no_workers(tmp_path: Path) -> None:
-    job = subprocess.Popen([sys.executable, "-c", PACK, "sprites", str(tmp_path), "256"], stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL)  # fmt: skip
-    parent = psutil.Process(job.pid)
-    until(lambda: len(parent.children()) >= 2 and any((tmp_path / "packs").glob(".unfinished-pack-*")))
-    workers = parent.children()
-    job.kill()
-    job.wait()
-    until(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
-
-
-def test_a_worker_that_dies_ends_the_packing_with_a_sentence(tmp_path: Path) -> None:
-    job = subprocess.Popen([sys.executable, "-c", PACK, "sprites", str(tmp_path), "256"], stdout=subprocess.DEVNULL,
-                           stderr=subprocess.PIPE, text=True)  # fmt: skip
-    parent = psutil.Process(job.pid)
-    until(lambda: len(parent.children()) >= 2)
-    parent.children()[0].kill()
-    assert "a process that decodes images was killed" in job.communicate(timeout=60)[1]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "waited 30 s in vain"
-        time.sleep(0.02)
-
-
-def test_a_full_disk_is_a_sentence_and_leaves_no_pack(images: Path, tmp_path: Path) -> None:
-    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n{PACK}"
-    command = [sys.executable, "-c", limited, str(images), str(tmp_path), "64"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert "cannot keep the packed images in" in result.stderr
-    assert "File too large" in result.stderr
-    assert [path.suffix for path in (tmp_path / "packs").iterdir()] == [".lock"], "nothing half-written fills the disk"
-    assert len(open_pack(replace(config_for(images, tmp_path), resolution=64)).images) == 20
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
-    """16,000 images more are 197 MB of pixels; their names and checksums are all that is kept of them."""
-    grown = {}
-    for count in (4_000, 20_000):
-        with zipfile.ZipFile(tmp_path / f"{count}.zip", "w") as archive:
-            for number in range(count):
-                image = np.full((8, 8, 3), (number % 256, number // 256, 7))
-                archive.writestr(f"{number}.png", png(8, 2, image))
-        command = [sys.executable, "-c", ALONE, str(tmp_path / f"{count}.zip"), str(tmp_path)]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        grown[count] = int(result.stdout.split()[-1]) / 1024
-    assert grown[20_000] - grown[4_000] < 25, grown
 
 
 def test_gan_pack_makes_a_pack_that_data_takes(

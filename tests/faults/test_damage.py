@@ -13,7 +13,7 @@ from gan.config import read_recipe
 from gan.data.pack import open_pack
 from gan.errors import RunError, UsageError
 from tests.conftest import ROOT
-from tests.data.test_pack import config_for
+from tests.data.packs import config_for
 
 
 @pytest.fixture

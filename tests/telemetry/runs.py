@@ -1,5 +1,7 @@
-"""Run folders for tests of what is drawn from them: a log of any length and any fate, without any training."""
+"""Run folders for tests of what is drawn from them, with a log of any length and any fate and no training; and a look
+at what was drawn."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -68,3 +70,14 @@ def write_run(folder: Path, log: list[Entry], grids: int = 0, status: Entry | No
 def write_grid(path: Path, seed: int, side: int = 16) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (4 * side, 4 * side, 3), np.uint8)
     Image.fromarray(pixels).save(path)
+
+
+def pixels(png: bytes | None) -> np.ndarray:
+    assert png is not None
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def count_of(png: bytes | None, colour: str, alpha: float = 1) -> int:
+    """How many pixels have a colour, laid over white."""
+    level = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)])
+    return int((np.abs(pixels(png) - (255 + alpha * (level - 255))).max(-1) <= 3).sum())

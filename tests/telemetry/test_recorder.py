@@ -1,0 +1,45 @@
+"""What is recorded of a run while it trains, and the alarms it raises."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+
+from gan.config import Config
+from gan.errors import RunError
+from gan.run import train
+from gan.run_folder import RunFolder
+from gan.telemetry.health import Judge
+from gan.telemetry.recorder import Recorder
+from gan.telemetry.tracking import Tracker
+from tests.conftest import log_of
+
+
+def test_a_run_that_diverges_is_called_so(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With gradients that are not finite from the start: the run ends before anything else is logged."""
+    alerts: list[tuple[str, str]] = []
+    monkeypatch.setattr(Tracker, "alert", lambda tracker, title, text, level: alerts.append((title, level)))
+    rate = replace(config.optim_g, lr=1e30, method="adam")
+    with pytest.raises(RunError, match="not been finite"):
+        train(replace(config, dtype="float32", iterations=100, log_every=50, max_skipped=5, optim_g=rate))
+    assert config.out is not None
+    (entry,) = log_of(config.out)
+    assert entry["verdict"] == "diverged"
+    assert entry["amp/skipped_d"] + entry["amp/skipped_g"] >= 5
+    assert alerts == [("diverged", "warn"), (f"failed at iteration {entry['iteration']}", "error")]
+
+
+def test_an_alarm_is_not_repeated_at_once(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    alerts: list[tuple[str, str]] = []
+    monkeypatch.setattr(Tracker, "alert", lambda tracker, title, text, level: alerts.append((title, text)))
+    verdicts = iter(["healthy", "mode collapse", "mode collapse", "healthy", "mode collapse", "diverged", "healthy",
+                     *["mode collapse"] * 9])  # fmt: skip
+    monkeypatch.setattr(Judge, "__call__", lambda judge, entries, best: next(verdicts))
+    recorder = Recorder(config, Accelerator(cpu=True), RunFolder(tmp_path), 20, 0, 10000, Judge(0.69))
+    for number in range(1, 17):
+        recorder.enter({"iteration": 500 * number}, None)
+    told = [(title, text.partition(":")[0].rpartition(" ")[2]) for title, text in alerts]
+    assert told == [("mode collapse", "1000"), ("diverged", "3000"), ("mode collapse", "4000")]
+    recorder.close("preempted", 4001, "Stopped by SIGTERM.")
+    assert alerts[3:] == [("preempted at iteration 4001", "Stopped by SIGTERM.")]

@@ -1,0 +1,55 @@
+"""Around the loop: what is refused leaves nothing behind, what breaks says so."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY, run_script
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        (["--recipe", "quickstrat"], 2, "did you mean quickstart?"),
+        (["--data", "nowhere"], 2, "there is no 'nowhere'"),
+        (["--batch-size", "21"], 2, "has 20 images, fewer than one batch of 21"),
+        (["--out", "/proc/run"], 2, "cannot write to the run folder /proc/run"),
+        (["--resume", "nowhere"], 2, "--resume nowhere: there is no checkpoint"),
+        (["--data", "torchvision:CIFAR10"], 1, "could not get torchvision:CIFAR10"),
+    ],
+)
+def test_faults_are_one_sentence(words: list[str], status: int, sentence: str, images: Path, tmp_path: Path) -> None:
+    start = [*TINY, "--data", images, "--out", tmp_path / "run", "--iterations", 1]
+    proxy = {
+        name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy")
+    }  # no network, even where there is one
+    result = run_script(*start, *words, env={**os.environ, **proxy})
+    assert result.returncode == status
+    (line,) = [line for line in result.stderr.splitlines() if line.strip()]
+    assert line.startswith("error: ")
+    assert sentence in line
+
+
+def test_a_refused_command_leaves_nothing_behind(images: Path, tmp_path: Path) -> None:
+    """Through the launcher, which adds a traceback of its own and turns every status into 1."""
+    words = ("--data", "nowhere", "--out", tmp_path / "run")
+    result = run_script(*TINY, *words, launcher=("--num_processes", "1"))
+    assert result.returncode == 1
+    assert "error: there is no 'nowhere'" in result.stderr
+    assert os.listdir(tmp_path) == []
+    quiet = run_script(*TINY, *words, launcher=("--quiet",))
+    assert "Traceback" not in quiet.stderr
+    result = run_script(*TINY, "--data", images, "--out", images / "run", "--iterations", 1)
+    assert "lies inside the images' folder" in result.stderr
+    assert not (images / "run").exists()
+
+
+def test_a_run_that_breaks_says_so_in_its_status(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").mkdir()  # the log cannot be written
+    result = run_script(*TINY, "--data", images, "--out", tmp_path, "--iterations", 1)
+    assert result.returncode == 1
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "log.jsonl" in status["reason"]
