@@ -175,4 +175,5 @@ def state_of(config: Config, accelerator: Accelerator, folder: RunFolder, conten
     done = found.state["iteration"]
     if total is not None and done >= total:
         return f"{folder.path}: has finished, {done:,} iterations; nothing would be done"
-    return f"{folder.path}: goes on from iteration {done:,}{aside}"
+    left = "" if total is None else f", {total - done:,} to go"
+    return f"{folder.path}: goes on from iteration {done:,}{left}{aside}"

@@ -93,11 +93,11 @@ def test_a_run_from_its_plan_to_its_end(config: Config, capsys: pytest.CaptureFi
     assert plan["images"] == f"20, packed in {next((cache / 'packs').glob('[!.]*'))}"
     assert plan["run folder"] == f"{out}: has finished, 6 iterations; nothing would be done"
     longer = dataclasses.replace(config, iterations=9)
-    assert shown(longer, capsys)["run folder"] == f"{out}: goes on from iteration 6"
+    assert shown(longer, capsys)["run folder"] == f"{out}: goes on from iteration 6, 3 to go"
     anew = dataclasses.replace(config, resume="never")
     assert shown(anew, capsys)["run folder"] == f"{out}: begins anew; the run that is there would be set aside"
     branch = dataclasses.replace(longer, resume=str(out / "checkpoints" / "iteration-00000004"))
-    goes_on = f"{out}: goes on from iteration 4; the run that is there would be set aside"
+    goes_on = f"{out}: goes on from iteration 4, 5 to go; the run that is there would be set aside"
     assert shown(branch, capsys)["run folder"] == goes_on
     with pytest.raises(UsageError, match=r"was made with --optim-g.lr 0.001"):
         print_plan(dataclasses.replace(longer, optim_g=OptimizerConfig(lr=0.5)))
