@@ -60,6 +60,12 @@ class Chosen:
     parts: list[Tensor]
     """Of images that are sums, the latents (…, z_dim) of what each is a sum of."""
 
+    def within(self, limit: float | None) -> "Chosen":
+        """With every number of z kept within ± `limit`; None leaves them as they are."""
+        if limit is None:
+            return self
+        return Chosen(self.names, truncated(self.z, limit), [truncated(part, limit) for part in self.parts])
+
 
 def write_samples(
     source: tyro.conf.Positional[Path],
@@ -97,15 +103,10 @@ def write_samples(
         device: cpu, cuda, cuda:1, mps, …; auto takes a GPU where there is one.
         cache: Where the packed training images are kept; by default where the run keeps them.
     """
-    check_choice(count, seed, seeds, mix)
+    check_choice(count, seed, seeds, mix, truncation)
     out = check_output(out, each, interpolate, steps, nearest, data)
-    if truncation is not None and not truncation > 0:
-        raise UsageError(f"--truncation {truncation} must be above 0.")
     G = on_device(load(source, weights), device)
-    chosen = choose(G.z_dim, COUNT if count is None else count, seed or 0, seeds, mix)
-    if truncation is not None:
-        cut = functools.partial(truncated, limit=truncation)
-        chosen = Chosen(chosen.names, cut(chosen.z), list(map(cut, chosen.parts)))
+    chosen = choose(G.z_dim, COUNT if count is None else count, seed or 0, seeds, mix).within(truncation)
     if each:
         write_each(G, chosen, each)
     elif interpolate:
@@ -117,13 +118,16 @@ def write_samples(
     say(f"{len(chosen.z)} images in {each or out}")
 
 
-def check_choice(count: int | None, seed: int | None, seeds: Sequence[int], mix: Sequence[Mix]) -> None:
+def check_choice(count: int | None, seed: int | None, seeds: Sequence[int], mix: Sequence[Mix],
+                 truncation: float | None) -> None:  # fmt: skip
     """Raises UsageError."""
     for name, value, least in (("count", count, 1), ("seed", seed, 0)):
         if value is not None and value < least:
             raise UsageError(f"--{name} {value} must be at least {least}.")
     if ((count, seed) != (None, None)) + bool(seeds) + bool(mix) > 1:
         raise UsageError("--seeds, --mix, and --count with --seed are three ways to choose images; give one of them.")
+    if truncation is not None and not truncation > 0:
+        raise UsageError(f"--truncation {truncation} must be above 0.")
 
 
 def check_output(out: Path | None, each: Path | None, interpolate: int | None, steps: int, nearest: int | None,
