@@ -37,6 +37,7 @@ from gan.watchdog import Watchdog
 
 RESULTS = "evaluation.json"
 Entry = dict[str, Any]
+KEYS = {"run", "checkpoint", "iteration", "metric", "better", "values", "protocol"}
 COUNT, DEFAULT_METRICS = 5000, ("swd", "frechet", "kernel", "prdc")
 
 
@@ -230,8 +231,11 @@ def read_entries(run: Path) -> list[Entry]:
     """What has been measured of a run so far. Raises UsageError."""
     path = run / RESULTS
     try:
-        return json.loads(path.read_text()) if path.exists() else []
-    except (OSError, ValueError) as error:
+        entries = json.loads(path.read_text("utf-8")) if path.exists() else []
+        if not isinstance(entries, list) or not all(isinstance(one, dict) and one.keys() >= KEYS for one in entries):
+            raise ValueError("not as gan evaluate writes it")
+        return entries
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read {path} ({reason(error)}); mend it or move it away.") from None
 
 
@@ -256,8 +260,8 @@ def write_entries(run: Path, entries: list[Entry]) -> None:
 
 
 def table(entries: list[Entry]) -> str:
-    """A row for each checkpoint and a column for each metric (for a mean over scales or parts, not for those), and in
-    which direction each is better."""
+    """A row for each checkpoint and a column for each metric (for a mean over scales or parts, not for those), in which
+    direction each is better, and what was compared: once, where it was the same for all."""
     rows: dict[str, dict[str, str]] = {}
     for entry in entries:
         row = rows.setdefault(f"{entry['run']}/checkpoints/{entry['checkpoint']}", {})
@@ -267,11 +271,19 @@ def table(entries: list[Entry]) -> str:
     lines = [["checkpoint", *names], *([label, *(row.get(name, "") for name in names)] for label, row in rows.items())]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
-    protocol = entries[0]["protocol"]
     files = ", ".join(dict.fromkeys(f"{entry['run']}/{RESULTS}" for entry in entries))
+    alike: dict[str, list[str]] = {}
+    for entry in entries:
+        alike.setdefault(summary(entry["protocol"]), []).append(entry["run"])
+    whose = [f"{', '.join(dict.fromkeys(runs))}: " * (len(alike) > 1) + words for words, runs in alike.items()]
+    return "\n".join([text, *whose, f"The rest of each protocol: {files}"])
+
+
+def summary(protocol: dict[str, Any]) -> str:
+    """What values that are compared must have in common, in words."""
     return (
-        f"{text}\n{protocol['real']} real images of {protocol['data']} ({protocol['split']}), {protocol['fake']} "
-        f"generated, {protocol['weights']} weights, seed {protocol['seed']}. The rest of each protocol: {files}"
+        f"{protocol['real']} real images of {protocol['data']} ({protocol['split']}), {protocol['fake']} generated, "
+        f"{protocol['weights']} weights, seed {protocol['seed']}."
     )
 
 

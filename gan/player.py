@@ -81,10 +81,16 @@ class Player:
             return
         for gradient in self.gradients():
             gradient.copy_(torch.where(self.bad, 0, gradient))
-        values = [value for state in self.optimizer.state.values() for value in state.values()]
-        kept = [value.clone() for value in values]
+        weights = [parameter for parameter in self.module.parameters() if parameter.grad is not None]
+        kept = [value.clone() for value in (*weights, *self.memory())]
         self.optimizer.step()
+        values = [*weights, *self.memory()]
+        kept += [torch.zeros_like(value) for value in values[len(kept) :]]  # the first step makes them, of zeros
         keep_if(self.bad, values, kept)
+
+    def memory(self) -> list[Tensor]:
+        """What the optimizer keeps of the past: moments and counts of steps."""
+        return [value for state in self.optimizer.state.values() for value in state.values()]
 
     def state(self) -> dict[str, Any]:
         """The loss scaler's state, if there is one, and the updates skipped. Reads the device."""

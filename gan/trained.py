@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from gan import checkpoint
 from gan.checkpoint import Checkpoint
-from gan.config import Config, DataOptions, ModelConfig, check, read_recipe
+from gan.config import WEIGHTS, Config, DataOptions, ModelConfig, check, read_recipe
 from gan.data.sources import reason
 from gan.errors import UsageError
 from gan.networks import NETWORKS
@@ -124,7 +124,9 @@ def load_generator(config: Config, found: Checkpoint, weights: str = "ema") -> n
 
 
 def group_of(weights: str) -> str:
-    """The checkpoint's group of the weights, ema or raw."""
+    """The checkpoint's group of the weights, ema or raw. Raises UsageError."""
+    if weights not in WEIGHTS:
+        raise UsageError(f"weights {weights!r}: choose {' or '.join(WEIGHTS)}.")
     return "generator_ema" if weights == "ema" else "generator"
 
 

@@ -19,7 +19,7 @@ from gan.config import Config
 from gan.data.pack import open_pack
 from gan.data.sprites import draw_sprite
 from gan.errors import UsageError
-from gan.evaluate import DEFAULT_METRICS, Evaluator, headlines
+from gan.evaluate import DEFAULT_METRICS, Evaluator, headlines, table
 from gan.networks import NETWORKS
 from gan.run_folder import RunFolder
 from gan.trained import TrainedGenerator, load_generator, read_run
@@ -235,8 +235,9 @@ def test_what_is_no_run(fresh: Path, tmp_path: Path, images: Path, monkeypatch: 
     assert gan(monkeypatch, "pack", images, tmp_path / "pack", "--resolution", 32) == 0
     capsys.readouterr()
     assert "packed with --resolution 32, but this run has 16" in refusal(copy, "--data", tmp_path / "pack")
-    (copy / "evaluation.json").write_text("{")
-    assert "cannot read" in refusal(copy)
+    for content in ("{", "[3]", '[{"checkpoint": "x"}]', "[" * 100_000):
+        (copy / "evaluation.json").write_text(content)
+        assert "mend it or move it away" in refusal(copy)
     (copy / "evaluation.json").unlink()
     newest = copy / "checkpoints" / "iteration-00000002"
     (newest / "generator_ema.safetensors").write_bytes(b"")
@@ -274,6 +275,16 @@ def test_a_set_that_is_too_small_for_a_metric_is_refused_before_any_work(config:
     with pytest.raises(UsageError, match=r"is needs at least 10 images of each kind; .* has 8, and --count is 5000"):
         evaluator(config, metrics=("frechet", "is"))
     assert evaluator(config, metrics=("frechet", "prdc")).count == 8
+
+
+def test_the_table_says_of_each_run_what_it_was_compared_with() -> None:
+    protocol = {"real": 20, "fake": 20, "data": "cats", "split": "its own", "weights": "ema", "seed": 0}
+    one = {"run": "a", "checkpoint": "x", "better": "lower", "values": {"swd": 1.5}, "protocol": protocol}
+    same = {**one, "run": "b"}
+    other = {**one, "run": "c", "protocol": {**protocol, "data": "dogs"}}
+    words = "20 real images of cats (its own), 20 generated, ema weights, seed 0."
+    assert table([one, same]).splitlines()[3:-1] == [words]
+    assert table([one, other, same]).splitlines()[4:-1] == [f"a, b: {words}", f"c: {words.replace('cats', 'dogs')}"]
 
 
 def test_the_table_leaves_out_what_is_part_of_a_mean() -> None:

@@ -53,6 +53,8 @@ def test_what_is_no_generator(tmp_path: Path) -> None:
     assert gan("export", run, tmp_path / "out") == 0
     with pytest.raises(UsageError, match="chosen by gan export"):
         load(tmp_path / "out", "raw")
+    with pytest.raises(UsageError, match="weights 'EMA': choose ema or raw"):
+        load(run, "EMA")
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,8 @@ class Recorder:
         """The samples' highest diversity, after the first window."""
         self.alarms: dict[str, int] = {}
         """Verdicts and the iterations at which they were last cause for alarm."""
+        self.told = self.verdict
+        """The verdict that the user knows of."""
         self.redraw = Redraw(folder.path) if self.writes and config.track.report else None
 
     @property
@@ -96,17 +98,18 @@ class Recorder:
 
     def enter(self, entry: dict[str, Any], verdict: str | None) -> None:
         """Add the verdict to an entry, and raise the alarm when it has become another; for the same fault not again for
-        a while, in a run that is on the edge of it."""
-        before, self.entries = self.verdict, list(recent([*self.entries, entry]))
+        a while, in a run that is on the edge of it, but then if it lasts."""
+        self.entries = list(recent([*self.entries, entry]))
         self.best, now = max(self.best, reached(entry)), entry["iteration"]
         entry["verdict"] = verdict = verdict or self.judge(self.entries, self.best)
-        if verdict in VERDICTS and verdict != before and now - self.alarms.get(verdict, -RESPITE) >= RESPITE:
-            self.alarms[verdict] = now
+        if verdict in VERDICTS and verdict != self.told and now - self.alarms.get(verdict, -RESPITE) >= RESPITE:
+            self.alarms[verdict], self.told = now, verdict
             text = f"At iteration {now}: {VERDICTS[verdict].advice}"
             say(f"Warning: {verdict}. {text}")
             self.tracker.alert(verdict, text, "warn")
-        elif verdict == HEALTHY and before in VERDICTS:
-            say(f"Healthy again at iteration {now}; it was: {before}.")
+        elif verdict == HEALTHY and self.told in VERDICTS:
+            say(f"Healthy again at iteration {now}; it was: {self.told}.")
+            self.told = verdict
 
     def write_log(self) -> None:
         """Append what is not in the log yet: all of it, or nothing."""
@@ -123,7 +126,7 @@ class Recorder:
     def show(self, entry: dict[str, float], now: float) -> None:
         """Update the bar; without a terminal, print a line instead."""
         losses = f"loss D {entry['loss/d']:.3f}, loss G {entry['loss/g']:.3f}"
-        summary = f"{entry['perf/images_per_second'] / 1000:.2f} kimg/s, {losses}"
+        summary = f"{entry['perf/images_per_second']:.4g} images/s, {losses}"
         if self.verdict in VERDICTS:
             summary += f", {self.verdict}"
         if not self.bar.disable:

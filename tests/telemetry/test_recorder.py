@@ -1,5 +1,6 @@
 """What is recorded of a run while it trains, and the alarms it raises."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,12 +35,25 @@ def test_an_alarm_is_not_repeated_at_once(tmp_path: Path, config: Config, monkey
     alerts: list[tuple[str, str]] = []
     monkeypatch.setattr(Tracker, "alert", lambda tracker, title, text, level: alerts.append((title, text)))
     verdicts = iter(["healthy", "mode collapse", "mode collapse", "healthy", "mode collapse", "diverged", "healthy",
-                     *["mode collapse"] * 9])  # fmt: skip
+                     *["mode collapse"] * 9, "diverged", "diverged"])  # fmt: skip
     monkeypatch.setattr(Judge, "__call__", lambda judge, entries, best: next(verdicts))
     recorder = Recorder(config, Accelerator(cpu=True), RunFolder(tmp_path), 20, 0, 10000, Judge(0.69))
-    for number in range(1, 17):
+    for number in range(1, 19):
         recorder.enter({"iteration": 500 * number}, None)
     told = [(title, text.partition(":")[0].rpartition(" ")[2]) for title, text in alerts]
-    assert told == [("mode collapse", "1000"), ("diverged", "3000"), ("mode collapse", "4000")]
+    assert told == [("mode collapse", "1000"), ("diverged", "3000"), ("mode collapse", "4000"), ("diverged", "8500")]
     recorder.close("preempted", 4001, "Stopped by SIGTERM.")
-    assert alerts[3:] == [("preempted at iteration 4001", "Stopped by SIGTERM.")]
+    assert alerts[4:] == [("preempted at iteration 4001", "Stopped by SIGTERM.")]
+
+
+def test_a_fault_that_comes_back_and_lasts_is_told_again(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Too soon to be told at once, but not for ever."""
+    verdicts = iter(["mode collapse", "healthy", *["mode collapse"] * 20, "healthy"])
+    monkeypatch.setattr(Judge, "__call__", lambda judge, entries, best: next(verdicts))
+    recorder = Recorder(config, Accelerator(cpu=True), RunFolder(tmp_path), 20, 0, 20000, Judge(0.69))
+    for number in range(1, 24):
+        recorder.enter({"iteration": 500 * number}, None)
+    told = re.findall(r"(Warning|Healthy).* iteration (\d+)", capsys.readouterr().out)
+    assert told == [("Warning", "500"), ("Healthy", "1000"), ("Warning", "3000"), ("Healthy", "11500")]
