@@ -552,6 +552,8 @@ def check_combinations(config: Config) -> None:
         raise UsageError("--model.stem dense with BatchNorm needs at least two images in each part of the batch.")
     if config.transfer != TransferConfig() and config.init_from is None:
         raise UsageError("--transfer.… says what to do with the weights of --init-from RUN; give that too.")
+    if config.transfer.freeze_d and config.transfer.players == "g":
+        raise UsageError("--transfer.freeze-d fixes D's weights, but --transfer.players g takes none over.")
     if objective.loss == "wasserstein" and not (objective.clip or model.spectral_norm or objective.penalty != "none"):
         raise UsageError(
             "--objective.loss wasserstein needs a bound on D's slope: --objective.penalty gp, or --objective.clip."

@@ -1,7 +1,7 @@
 """How near the images of a generator are to real ones: on the command line, or from (real images, G) in a program."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,10 +50,7 @@ class Evaluator:
         UsageError."""
         self.config, self.pack, self.seed, self.metrics = config, pack, seed, list(dict.fromkeys(metrics))
         self.accelerator, self.count = accelerator, min(count, len(pack.images))
-        for name in self.metrics:
-            if self.count < METRICS[name].least:
-                raise UsageError(f"{name} needs at least {METRICS[name].least} images of each kind; {config.data} has "
-                                 f"{len(pack.images)}, and --count is {count}.")  # fmt: skip
+        check_count(self.metrics, config.data, len(pack.images), count)
         wanted = {network for metric in self.metrics if (network := METRICS[metric].network)}
         self.networks = {
             name: one_first(accelerator, partial(EMBEDDINGS[name], config.resolution, inception_weights))
@@ -66,13 +63,14 @@ class Evaluator:
         self.known: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
-    def __call__(self, G: nn.Module) -> dict[str, Values]:
+    def __call__(self, G: nn.Module, progress: Callable[[], None] = lambda: None) -> dict[str, Values]:
         """metric → its values, on the main process; nothing on the others. A collective.
 
         G takes z (N, z_dim) of the run's dtype and gives images in [−1, 1]; it is moved to this process' device.
+        `progress` is called now and then.
         """
         generator = TrainedGenerator(self.config, G.to(self.accelerator.device).eval())
-        shards = Shards(self.accelerator, self.count, self.config.resolution)
+        shards = Shards(self.accelerator, self.count, self.config.resolution, progress)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             pixels = shards.map(lambda rows: torch.from_numpy(self.draw(generator, rows)), "Generating").numpy()
 
@@ -116,6 +114,15 @@ class Evaluator:
             3: "RGB",
             4: f"RGBA over {self.config.data_options.background}",
         }[self.config.channels]
+
+
+def check_count(metrics: Collection[str], data: str, images: int, count: int) -> None:
+    """Refuse sets that are too small for a metric: `count` images are asked for, and there are `images` real ones.
+    Raises UsageError."""
+    for name in metrics:
+        if min(images, count) < METRICS[name].least:
+            least = f"{name} needs at least {METRICS[name].least} images of each kind"
+            raise UsageError(f"{least}; {data} has {images}, and {count} are asked for.")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from gan.config import Config, as_yaml, images_per_iteration, total_iterations
 from gan.data.batches import is_resident
 from gan.data.pack import look_up
 from gan.errors import RunError
+from gan.evaluate import check_count
 from gan.memory import amount, memory_of, training_bytes
 from gan.networks import NETWORKS
 from gan.optimizers import OPTIMIZERS
@@ -92,6 +93,8 @@ def plan(config: Config, accelerator: Accelerator, folder: RunFolder) -> Iterato
     count, content, where = images_of(config)
     yield "images", where
     check_batch(config, processes, config.batch_size if count is None else count)
+    if config.eval.every:
+        check_count([config.eval.metric], config.data, config.eval.count if count is None else count, config.eval.count)
     total = None if count is None and config.epochs is not None else total_iterations(config, count or 0)
     yield from lengths(config, total, count)
     size, free = checkpoint_bytes(config), folder.check()

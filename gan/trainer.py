@@ -151,7 +151,7 @@ class Trainer:
         )
         for due, act in (
             (log or measure, self.check_progress),
-            (measure, self.evaluate),
+            (measure, lambda: self.evaluate(watchdog)),
             (log or measure, lambda: recorder.log(self.iteration, self.figures() | self.measured)),
             (draw, lambda: self.picture(recorder)),
             (save or measure, self.save),
@@ -250,12 +250,12 @@ class Trainer:
                 self.samples.walk(recorder, self.iteration)
             recorder.draw()
 
-    def evaluate(self) -> None:
+    def evaluate(self, watchdog: Watchdog) -> None:
         """Measure the averaged G by `--eval.metric`. A collective."""
         assert self.evaluator is not None
         name = self.config.eval.metric
         self.fit_average()
-        values = headlines(self.evaluator(self.G_ema).get(name, {}))
+        values = headlines(self.evaluator(self.G_ema, watchdog.progress).get(name, {}))
         self.measured = {f"eval/{key}": value for key, value in values.items()}
         if values:  # on the main process
             value, better = values[METRICS[name].chief or name], METRICS[name].better

@@ -47,8 +47,6 @@ def initialise_from(found: Checkpoint, config: Config, G: nn.Module, D: nn.Modul
     """Load what `--transfer` asks for into both players; a table of what was taken, for the user. Raises UsageError."""
     source = found.state["trajectory"]
     same_ends = (source["resolution"], source["channels"]) == (config.resolution, config.channels)
-    if config.transfer.freeze_d and config.transfer.players == "g":
-        raise UsageError("--transfer.freeze-d fixes D's weights, but --transfer.players g takes none over.")
     wishes = [("G", G, "generator_ema" if config.transfer.weights == "ema" else "generator"), ("D", D, "discriminator")]
     lines = [f"Weights from {found.path}:"]
     for letter, module, group in wishes:

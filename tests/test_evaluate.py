@@ -15,14 +15,16 @@ from torch import Tensor
 
 from gan.checkpoint import load
 from gan.cli import main
-from gan.config import Config
+from gan.config import Config, EvalConfig
 from gan.data.pack import open_pack
 from gan.data.sprites import draw_sprite
 from gan.errors import UsageError
 from gan.evaluate import DEFAULT_METRICS, Evaluator, headlines, table
 from gan.networks import NETWORKS
+from gan.run import train as train_here
 from gan.run_folder import RunFolder
 from gan.trained import TrainedGenerator, load_generator, read_run
+from gan.watchdog import Watchdog
 from tests.conftest import ROOT, drawn, train, with_processes
 from tests.metrics.conftest import Processes
 
@@ -204,7 +206,7 @@ REFUSED: list[tuple[list[object], str]] = [
     (["--metrics"], "choose from swd"),
     (["--count", 0], "--count 0 must be at least 1"),
     (["--seed", -1], "--seed -1 at least 0"),
-    (["--count", 5, "--metrics", "prdc"], "prdc needs at least 6 images of each kind; sprites has 10000, and --count"),
+    (["--count", 5, "--metrics", "prdc"], "prdc needs at least 6 images of each kind; sprites has 10000, and 5 are"),
     (["--inception-weights", "w.pth"], "--inception-weights is for fid, kid, is, inception-prdc"),
     (["--data", "nowhere"], "there is no 'nowhere'"),
     (["--weights", "best"], "'best' is not one of ema, raw"),
@@ -272,9 +274,23 @@ def test_a_set_that_is_too_small_for_a_metric_is_refused_before_any_work(config:
     for index in range(8):
         draw_sprite(index, 32).save(tmp_path / f"{index}.png")
     config = dataclasses.replace(config, data=str(tmp_path))
-    with pytest.raises(UsageError, match=r"is needs at least 10 images of each kind; .* has 8, and --count is 5000"):
+    with pytest.raises(UsageError, match=r"is needs at least 10 images of each kind; .* has 8, and 5000 are asked for"):
         evaluator(config, metrics=("frechet", "is"))
     assert evaluator(config, metrics=("frechet", "prdc")).count == 8
+
+
+def test_an_evaluation_in_training_is_progress(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a long one would end a run of several processes: after each block generated, and each real and generated one
+    that is looked at."""
+    calls: list[int] = []
+    monkeypatch.setattr(Watchdog, "progress", lambda self: calls.append(1))
+    for count in (None, 20, 150):
+        options = EvalConfig(every=2, metric="frechet", count=count) if count else EvalConfig()
+        train_here(dataclasses.replace(config, data="sprites", iterations=2, eval=options, out=tmp_path / f"{count}"))
+        calls.append(0)
+    none, few, many = ("".join(map(str, calls)) + "0").split("0")[:3]
+    assert len(few) - len(none) >= 1 + 3
+    assert len(many) - len(few) == 3 * 2, "three blocks, not one"
 
 
 def test_the_table_says_of_each_run_what_it_was_compared_with() -> None:

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 
 from gan.cli import train as train_script
-from gan.config import Config, ModelConfig, OptimizerConfig, as_yaml, read_recipe
+from gan.config import Config, EvalConfig, ModelConfig, OptimizerConfig, as_yaml, read_recipe
 from gan.errors import UsageError
 from gan.memory import amount
 from gan.plan import checkpoint_bytes, layers, print_plan
@@ -144,6 +144,7 @@ def test_what_is_not_known_before_a_download_is_not_said(config: Config, capsys:
         ({"accumulation": 3}, "--batch-size 8 cannot be shared"),
         ({"out": Path("/dev/null/run")}, "cannot write to the run folder /dev/null/run: Not a directory"),
         ({"init_from": Path("nowhere")}, "--init-from nowhere: there is no checkpoint"),
+        ({"eval": EvalConfig(every=2, metric="prdc", count=3)}, "prdc needs at least 6 images of each kind"),
         ({"resume": "nowhere"}, "--resume nowhere: there is no checkpoint"),
     ],
 )

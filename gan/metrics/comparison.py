@@ -39,11 +39,13 @@ def to_rgb(pixels: np.ndarray, background: tuple[int, ...]) -> np.ndarray:
 class Shards:
     """`count` images, shared by the processes in whole blocks: the first process has the first of them.
 
-    A block is computed in one go, and is the same block on any number of processes; so, then, are its results.
+    A block is computed in one go, and is the same block on any number of processes; so, then, are its results. After
+    each, `progress` is called.
     """
 
-    def __init__(self, accelerator: Accelerator, count: int, resolution: int):
-        self.accelerator, self.count = accelerator, count
+    def __init__(self, accelerator: Accelerator, count: int, resolution: int,
+                 progress: Callable[[], None] = lambda: None):  # fmt: skip
+        self.accelerator, self.count, self.progress = accelerator, count, progress
         self.size = block_size(resolution)
         self.share = math.ceil(count / self.size / accelerator.num_processes) * self.size
         first = accelerator.process_index * self.share
@@ -58,6 +60,7 @@ class Shards:
         ) as bar:
             for block in self.blocks or [range(min(self.size, self.count))]:  # with nothing to do, the shape of a row
                 parts.append(compute(block))
+                self.progress()
                 bar.update(len(block))
         return torch.cat(parts)[: len(self.rows)]
 
