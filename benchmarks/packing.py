@@ -34,14 +34,16 @@ SIDE = 64
 
 
 ALONE = """
-import sys; from pathlib import Path; from gan.config import Config, DataOptions
+import resource, sys; from pathlib import Path; from gan.config import Config, DataOptions
 from gan.data.pack import open_pack
 def at_its_highest():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+def workers():
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far
 before = at_its_highest()
 open_pack(Config(data=sys.argv[1], data_options=DataOptions(cache=Path(sys.argv[2]))))
-print(at_its_highest() - before)
+print(at_its_highest() - before, workers())
 """
 
 
@@ -153,15 +155,18 @@ def main(images: int = 100_000, rounds: int = 3) -> None:
         for count in (images // 5, images):
             folder = Path(scratch, f"{count} images")
             write(folder, "PNG 64×64", count)
-            taken = memory(folder, Path(scratch, "cache"))
-            print(f"{count:,} images: {taken:.0f} MiB of memory over what Python and torch take")
+            main, worker = memory(folder, Path(scratch, "cache"))
+            print(f"{count:,} images: {main:.0f} MiB of memory over what Python and torch take; "
+                  f"the largest worker has {worker:.0f} MiB in all")  # fmt: skip
 
 
-def memory(folder: Path, cache: Path) -> float:
-    """MiB that a process takes to pack the images, at its highest, over what it had when all was imported."""
+def memory(folder: Path, cache: Path) -> tuple[float, float]:
+    """MiB that a process takes to pack the images, at its highest, over what it had when all was imported; and all that
+    its largest worker has, shared pages among it."""
     shutil.rmtree(cache, ignore_errors=True)
     command = [sys.executable, "-c", ALONE, str(folder), str(cache)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / 1024
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return int(said[-2]) / 1024, int(said[-1]) / 1024
 
 
 if __name__ == "__main__":

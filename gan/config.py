@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import ImageColor
 from tyro.constructors import PrimitiveConstructorSpec
 
 from gan.data.pixels import BACKGROUND, FITS
+from gan.data.sources import path_of
 from gan.errors import UsageError, plain_refusals, suggestion
 from gan.listing import RECIPES, recipe_in
 from gan.networks import NETWORKS
@@ -75,7 +77,7 @@ Recipe = Annotated[
         instance_from_str=lambda words: words[0],
         is_instance=lambda value: isinstance(value, str),
         str_from_instance=lambda value: [value],
-        choices=Offered([*sorted(path.stem for path in RECIPES.glob("*.yaml")), "list"]),
+        choices=Offered(sorted(path.stem for path in RECIPES.glob("*.yaml"))),
     ),
 ]
 """A flag whose value is the name of a recipe or a path."""
@@ -129,7 +131,7 @@ class ModelConfig:
     """BatchNorm over the images of all processes, so that their number does not change the result."""
     spectral_norm: Switch = False
     """Divide D's weights by their largest singular value."""
-    dropout: float = 0
+    dropout: float = 0.0
     """Probability with which each block of D loses a channel of a sample (not single values, as Keras' does)."""
     injection: float = 0.5
     """msg: channels that D lifts a coarser image to, as a multiple of those of the block it joins."""
@@ -147,9 +149,9 @@ class ObjectiveConfig:
     """Take half of D's two terms."""
     penalty: Annotated[str, one_of(PENALTIES)] = "none"
     """Keep D's slope by its images near 1 (gp), below 1 (gp-one-sided), or small (r1: real, r2: generated ones)."""
-    penalty_weight: float = 10
+    penalty_weight: float = 10.0
     """Weight of the penalty (λ for gp, γ for r1 and r2)."""
-    clip: float = 0
+    clip: float = 0.0
     """Clip D's weights to ± this after each of its updates; 0 does not."""
     n_critic: int = 1
     """Updates of D for one of G, each on images of its own."""
@@ -171,7 +173,7 @@ class OptimizerConfig:
     """The same for the mean of their squares (rmsprop calls it alpha)."""
     eps: float = 1e-8
     """Added to the root of that mean."""
-    weight_decay: float = 0
+    weight_decay: float = 0.0
     """adamw: share of each weight that is taken off at each update, times the learning rate."""
     decay_from: int = 0
     """Iteration from which the learning rate falls, in a line to 0 at decay-to."""
@@ -197,7 +199,7 @@ class DataOptions:
     """Colour behind transparent pixels and padding: a CSS name or #rrggbb."""
     max_rejected: float = 0.01
     """Stop when more than this share of the files, from 0 to 1, cannot be read."""
-    max_megapixels: float = 100
+    max_megapixels: float = 100.0
     """Leave out images of more million pixels: a small file can hold more of them than memory does."""
     drop_duplicates: Switch = False
     """Of images whose pixels are the same, once packed, keep one."""
@@ -213,17 +215,17 @@ class DataOptions:
 class AugmentConfig:
     """Changes to images before D sees them."""
 
-    flip: float = 0
+    flip: float = 0.0
     """Probability, from 0 to 1, that an image is mirrored left and right."""
-    flip_vertical: float = 0
+    flip_vertical: float = 0.0
     """Probability that it is mirrored top and bottom."""
-    shift: float = 0
+    shift: float = 0.0
     """Probability that it is moved in one of four directions, and filled up with the background."""
-    color: float = 0
+    color: float = 0.0
     """Probability of another brightness, saturation and contrast."""
-    translation: float = 0
+    translation: float = 0.0
     """Probability that it is moved along both axes, and filled up with grey."""
-    cutout: float = 0
+    cutout: float = 0.0
     """Probability that a square of half its side is covered."""
     fakes: Switch = False
     """Show D both real and generated images augmented, not the real ones alone."""
@@ -279,7 +281,7 @@ class DistributedConfig:
 
     compression: Annotated[str, one_of(COMPRESSIONS)] = "no"
     """Send gradients between processes as fp16 or bf16: half the traffic, but rounded."""
-    timeout: float = 300
+    timeout: float = 300.0
     """Seconds without a sign of life from a process, or without an iteration, after which the run ends."""
 
 
@@ -454,8 +456,10 @@ def trajectory(config: Config) -> dict[str, Any]:
 
 def parse(arguments: list[str]) -> Config:
     """Command line → Config: the defaults, then the recipe, then the flags given. Raises UsageError."""
-    recipe = read_recipe(recipe_in(arguments) or Config.recipe)
+    named = recipe_in(arguments)
+    recipe = read_recipe(Config.recipe if named is None else named)
     config = parse_flags(arguments, dataclasses.replace(recipe, epochs=None, kimg=None, iterations=None))
+    config = dataclasses.replace(config, recipe=recipe.recipe)
     if all(getattr(config, name) is None for name in LENGTHS):
         config = dataclasses.replace(config, **{name: getattr(recipe, name) for name in LENGTHS})
     check(config)
@@ -463,7 +467,8 @@ def parse(arguments: list[str]) -> Config:
 
 
 def read_recipe(recipe: str) -> Config:
-    """The settings of a built-in recipe (by name) or of a .yaml file."""
+    """The settings of a built-in recipe (by name) or of a .yaml file, which may say, as that of a run does, from which
+    recipe it has come."""
     built_in = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
     path = built_in.get(recipe, Path(recipe))
     if recipe not in built_in and path.suffix not in (".yaml", ".yml"):
@@ -473,13 +478,13 @@ def read_recipe(recipe: str) -> Config:
         )
     try:
         settings = yaml.safe_load(path.read_text("utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read the recipe {path}: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise UsageError(f"the recipe {path} must be a list of settings such as 'resolution: 64'")
     words = [f"--{name}={value}" for name, value in flatten(settings) if value is not None]
     try:
-        return parse_flags(words, Config())
+        return parse_flags(words, Config(recipe=recipe))
     except UsageError as error:
         raise UsageError(f"in the recipe {path}: {error}") from None
 
@@ -585,13 +590,21 @@ def total_iterations(config: Config, images: int) -> int:
 
 def default_out(config: Config) -> Path:
     """runs/RECIPE-DATA-HASH. The same command comes back to the same folder, and so goes on where it stopped."""
-    path = {**trajectory(config), "data": config.data}
+    path = {**trajectory(config), "data": absolute("data", config.data)}
     digest = hashlib.sha256(json.dumps(path, sort_keys=True).encode()).hexdigest()[:6]
     return Path("runs") / f"{Path(config.recipe).stem}-{Path(config.data.replace(':', '-')).resolve().stem}-{digest}"
 
 
+def absolute(name: str, value: Any) -> Any:
+    """A setting as it can be written down: without what depends on the working folder."""
+    path = path_of(value) if name == "data" else value
+    if isinstance(path, Path):
+        return os.path.abspath(path) if path.exists() else str(value)
+    return value
+
+
 def as_yaml(config: Config) -> str:
-    """The settings as a recipe: `--recipe RUN/config.yaml` repeats the run (in its own folder)."""
+    """The settings as a recipe: `--recipe RUN/config.yaml` is the run again, wherever that is typed."""
     nested: dict[str, Any] = {}
     for name, value in flags(config):
         if name in ("out", "dry-run", "resume", "resume-changed") or value is None:
@@ -600,5 +613,5 @@ def as_yaml(config: Config) -> str:
         place = nested
         for group in groups:
             place = place.setdefault(group, {})
-        place[key] = str(value) if isinstance(value, Path) else value
+        place[key] = absolute(name, value)
     return yaml.safe_dump(nested, sort_keys=False)

@@ -154,6 +154,11 @@ def check_precision(config: Config) -> Iterator[Finding]:
         yield Finding(f"without --config_file, accelerate launch follows your {default_config_file}")
 
 
+def suitable(config: Config) -> str:
+    """The precision that the recipe would be run in: no, bf16 or fp16."""
+    return "no" if config.dtype == "float64" else recommended(own_cards())[1]
+
+
 def check_processes(config: Config) -> Iterator[Finding]:
     """Whether two processes meet and add up right."""
     backend, began = "nccl" if torch.cuda.device_count() > 1 else "gloo", time.perf_counter()
@@ -202,11 +207,11 @@ def check_slurm(config: Config) -> Iterator[Finding]:
 
 
 def check_memory(config: Config) -> Iterator[Finding]:
-    """Whether the recipe fits, on each card or in the machine's memory."""
-    cards = own_cards()
-    _, mixed, _ = recommended(cards)
+    """Whether the recipe fits, on the smallest card or in the machine's memory."""
+    cards, mixed = own_cards(), suitable(config)
     rows = max(1, config.batch_size // max(1, len(cards)) // config.accumulation)
-    need, room = training_bytes(config, rows, mixed), memory_of(torch.device("cuda" if cards else "cpu"))
+    devices = [torch.device("cuda", index) for index in range(len(cards))] or [torch.device("cpu")]
+    need, room = training_bytes(config, rows, mixed), min(map(memory_of, devices))
     text = (
         f"recipe {config.recipe} needs about {amount(need)} for {rows} images at a time, and there are {amount(room)}."
     )
@@ -245,7 +250,7 @@ def check_data(config: Config) -> Iterator[Finding]:
 def check_speed(config: Config) -> Iterator[Finding]:
     """A few real iterations, and how long the recipe would take at that rate."""
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    os.environ.setdefault("ACCELERATE_MIXED_PRECISION", recommended(own_cards())[1])
+    os.environ.setdefault("ACCELERATE_MIXED_PRECISION", suitable(config))
     try:
         rate, rows, count = images_per_second(config, SPEED_S, max(1, len(own_cards())))
     finally:

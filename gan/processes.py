@@ -196,7 +196,7 @@ def check_batch(config: Config, processes: int, images: int) -> None:
             f"{config.data} has {images} images, fewer than one batch of {batch}; add images or lower --batch-size."
         )
     if batch % parts:
-        nearest = max(round(batch / parts), 1) * parts
+        nearest = max(min(round(batch / parts), images // parts), 1) * parts
         raise UsageError(
             f"--batch-size {batch} cannot be shared by {processes} processes × {config.accumulation} accumulation "
             f"steps; the nearest that can is {nearest}."
@@ -215,7 +215,7 @@ def check_agreement(accelerator: Accelerator, config: Config, images: str) -> No
         {"images (another data set, or files that differ)": images},
     ]
     for facts in stages:  # one after the other, since other code may have another number of settings
-        hashes = [int.from_bytes(hashlib.sha256(value.encode()).digest()[:7], "big") for value in facts.values()]
+        hashes = [int.from_bytes(hashlib.sha256(os.fsencode(value)).digest()[:7], "big") for value in facts.values()]
         table = accelerator.gather(torch.tensor([hashes], device=accelerator.device))  # (processes, facts)
         for process, row in enumerate(table.tolist()):
             if differing := [
@@ -285,7 +285,8 @@ def from_main(
 
 def gather_texts(accelerator: Accelerator, text: str, room: int = 2048) -> list[str]:
     """Every process' text, cut to `room` bytes of UTF-8."""
-    gathered = accelerator.gather(as_tensor(text.encode()[:room], room)[None].to(accelerator.device))
+    content = text.encode(errors="backslashreplace")[:room]  # names of files may be no UTF-8
+    gathered = accelerator.gather(as_tensor(content, room)[None].to(accelerator.device))
     return [bytes(row.tolist()).rstrip(b"\0").decode(errors="ignore") for row in gathered.cpu()]
 
 

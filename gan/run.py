@@ -1,6 +1,5 @@
 """A whole run, from its settings to its end."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from accelerate import Accelerator
 
 from gan.config import Config
 from gan.data.pack import Pack, open_pack
+from gan.data.sources import path_of
 from gan.errors import ProcessError, UsageError, suggestion
 from gan.memory import advice, is_out_of_memory
 from gan.metrics import METRICS
@@ -89,7 +89,8 @@ def check_places(config: Config, folder: RunFolder) -> None:
     if config.eval.metric not in METRICS:
         known = f"one of {', '.join(METRICS)}{suggestion(config.eval.metric, METRICS)}"
         raise UsageError(f"--eval.metric {config.eval.metric} is not {known}")
-    if os.path.isdir(config.data) and folder.path.resolve().is_relative_to(Path(config.data).resolve()):
+    images = path_of(config.data)
+    if images and images.is_dir() and folder.path.resolve().is_relative_to(images.resolve()):
         raise UsageError(f"the run folder {folder.path} lies inside the images' folder; choose another with --out.")
 
 

@@ -11,6 +11,7 @@ import pytest
 from gan.cli import train, understood
 from gan.config import FLAGS, parse
 from tests.conftest import ROOT, gan
+from tests.telemetry.runs import entries, write_run
 
 
 def test_help_fits_80_columns_and_says_what_holds_by_default(
@@ -69,6 +70,23 @@ def test_completion_as_the_document_says(tmp_path: Path) -> None:
     assert complete(script, "python", "-m", "gan", "sample", "RUN", "--weights", "") == ["ema", "raw"]
     assert complete(script, "gan", "sample", "ru") == [], "bash goes on with names of files"
     assert complete(script, "python", "other.py", "--mo") == []
+
+
+def test_gan_alone_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        gan()
+    assert not end.value.code
+    assert "evaluate" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full is Linux'")
+def test_what_cannot_be_printed_is_given_up(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", entries(3))
+    for words in (["runs", run.parent], ["plot", run, "--out", tmp_path / "a.png"], ["report", run]):
+        command = [sys.executable, "-m", "gan", *map(str, words)]
+        with open("/dev/full", "w") as full:
+            result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
+        assert (result.returncode, result.stderr) == (0, b"")
 
 
 def test_a_mistyped_command_is_told_what_was_meant(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,39 @@ def test_a_saved_config_is_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(config.as_yaml(original))
     again = parse(["--recipe", str(tmp_path / "config.yaml")])
     differing = {name for (name, a), (_, b) in zip(flags(original), flags(again), strict=True) if a != b}
-    assert differing == {"recipe", "out"}
+    assert not differing, "the run's folder among them"
+
+
+def test_a_default_that_is_given_is_the_same_run() -> None:
+    """0 is not 0.0 to a checksum."""
+    unset = ("out", "epochs", "iterations")
+    given = [f"--{name}={value}" for name, value in flags(parse([])) if name not in unset and value is not None]
+    assert parse(given).out == parse([]).out
+    assert config.as_yaml(parse(given)) == config.as_yaml(parse([]))
+
+
+def test_a_run_that_goes_on_by_its_config_keeps_the_name_of_its_recipe(tmp_path: Path) -> None:
+    (run := tmp_path / "config.yaml").write_text(config.as_yaml(parse(["--recipe", "msg-64"])))
+    again = parse(["--recipe", str(run), "--out", str(tmp_path)])
+    assert again.recipe == "msg-64"
+    assert config.as_yaml(again) == run.read_text()
+    (mine := tmp_path / "mine.yaml").write_text("kimg: 3\n")
+    assert parse(["--recipe", str(mine)]).recipe == str(mine)
+
+
+def test_a_saved_config_means_the_same_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("images", "run", "elsewhere", "sprites"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    there = parse(["--data", "images", "--init-from", "run"])
+    assert there.out == parse(["--data", str(tmp_path / "images"), "--init-from", "run"]).out
+    (tmp_path / "config.yaml").write_text(config.as_yaml(there))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = parse(["--recipe", str(tmp_path / "config.yaml")])
+    assert (again.data, again.init_from) == (f"{tmp_path}/images", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    for data in ("sprites", "torchvision:MNIST", "nowhere"):
+        assert f"data: {data}\n" in config.as_yaml(parse(["--data", data]))
 
 
 def test_the_run_folder_follows_the_settings_that_decide_the_path() -> None:
@@ -88,6 +120,7 @@ def test_what_the_trajectory_leaves_out() -> None:
     ("words", "sentence"),
     [
         ("--recipe quikstart", "did you mean quickstart?"),
+        ("--recipe=", "unknown recipe ''"),
         ("--recipe nowhere.yaml", "cannot read the recipe nowhere.yaml"),
         ("--modle.width 3", "unknown flag --modle.width; did you mean --model.width?"),
         (
@@ -135,7 +168,9 @@ def test_refusals_are_one_sentence(words: str, sentence: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("text", ["model: {wdth: 3}", "- a list", "kimg: [1", "objective: {loss: x}", "data: \xff"])
+@pytest.mark.parametrize(
+    "text", ["model: {wdth: 3}", "- a list", "kimg: [1", "objective: {loss: x}", "data: \xff", "[" * 10_000]
+)
 def test_a_wrong_recipe_is_named(text: str, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_bytes(text.encode("latin-1"))

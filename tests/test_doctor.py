@@ -173,6 +173,19 @@ def test_a_job_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.text.startswith("job_id 17")
 
 
+def test_the_smallest_card_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "own_cards", lambda: [A100, GTX16])
+    for sizes, mark in (((80, 80), GOOD), ((80, 0.1), BAD), ((0.1, 80), BAD)):
+        monkeypatch.setattr(doctor, "memory_of", lambda device, sizes=sizes: sizes[device.index] * 2**30)
+        assert found("memory", Config(iterations=1))[0].mark == mark
+
+
+def test_double_precision_is_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the card would suit bf16: a run would be refused, not be slow."""
+    monkeypatch.setattr(doctor, "own_cards", lambda: [A100])
+    assert [doctor.suitable(Config(dtype=dtype)) for dtype in ("float32", "float64")] == ["bf16", "no"]
+
+
 def test_memory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config(iterations=1)
     monkeypatch.setattr(doctor, "memory_of", lambda device: 1 << 20)

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gan.config import Config
+from gan.errors import UsageError
+from gan.run import check_places
+from gan.run_folder import RunFolder
 from tests.conftest import TINY, run_script
 
 
@@ -44,6 +48,16 @@ def test_a_refused_command_leaves_nothing_behind(images: Path, tmp_path: Path) -
     result = run_script(*TINY, "--data", images, "--out", images / "run", "--iterations", 1)
     assert "lies inside the images' folder" in result.stderr
     assert not (images / "run").exists()
+
+
+def test_the_images_folder_is_known_by_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "images").mkdir()
+    inside = RunFolder(tmp_path / "images" / "run")
+    for data in ("~/images", str(tmp_path / "images"), f"{tmp_path}/images/../images"):
+        with pytest.raises(UsageError, match="lies inside the images' folder"):
+            check_places(Config(data=data), inside)
+    check_places(Config(data="sprites"), inside)
 
 
 def test_a_run_that_breaks_says_so_in_its_status(images: Path, tmp_path: Path) -> None:

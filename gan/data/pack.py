@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from gan.config import Config, DataOptions, check
 from gan.data.locks import waiting_lock
-from gan.data.packing import available_cores, check_replaceable, pack_images, row_digest
-from gan.data.sources import PACK_FILES, Source, digest, open_source, reason
+from gan.data.packing import available_cores, check_replaceable, complaint, pack_images, row_digest
+from gan.data.sources import PACK_FILES, Source, digest, open_source, path_of, reason
 from gan.errors import UsageError
 from gan.telemetry.console import say
 
@@ -51,8 +51,8 @@ class Pack:
 
 def open_pack(config: Config) -> Pack:
     """The pack of `config`'s images, made first if it is not there. Any number of processes may call this at once."""
-    given = Path(config.data).expanduser()
-    if is_pack(given):
+    given = path_of(config.data)
+    if given and is_pack(given):
         return open_given(given, config)
     cache = cache_folder(config.data_options)
     source = open_source(config.data, config.resolution, cache)
@@ -68,8 +68,8 @@ def open_pack(config: Config) -> Pack:
 def look_up(config: Config) -> tuple[Source | None, Pack | None]:
     """The images that --data names, and their pack where there is one, without decoding or downloading anything. There
     is no source where --data names a pack itself. Raises UsageError, and RunError where they would be downloaded."""
-    given = Path(config.data).expanduser()
-    if is_pack(given):
+    given = path_of(config.data)
+    if given and is_pack(given):
         return None, open_given(given, config)
     cache = cache_folder(config.data_options)
     source = open_source(config.data, config.resolution, cache, download=False)
@@ -86,21 +86,16 @@ def find_or_make(source: Source, folder: Path, config: Config, wanted: str) -> P
         with waiting_lock(folder.with_name(f".{folder.name}.lock"), f"packing {source.name}") as alone:
             if (pack := read_pack(folder, wanted)) is None:
                 facts = {"version": VERSION, "fingerprint": wanted, **settings(config)}
-                index = pack_images(source, folder, config, facts, alone)
+                index = pack_images(source, folder, config, facts, alone, former=read_pack(folder) is not None)
                 pack = Pack(folder, map_images(folder, index["shape"]), index)
     return check_rejected(pack, config)
 
 
 def check_rejected(pack: Pack, config: Config) -> Pack:
     """The pack, unless too much was left out of it. Raises UsageError."""
-    rejected, tried = pack.index["rejected"], pack.index["tried"]
-    if len(pack.images) and rejected <= config.data_options.max_rejected * tried:
-        return pack
-    reasons = ", ".join(f"{count} × {why!r}" for why, count in pack.index["reasons"])
-    raise UsageError(
-        f"{rejected} of {tried} images cannot be read: {reasons}; e.g. {pack.index['example']}. All are listed in "
-        f"{pack.folder}/rejected.csv. Mend or remove them, or raise --data-options.max-rejected."
-    )
+    if why := complaint(pack.index, config, pack.folder / "rejected.csv"):
+        raise UsageError(why)
+    return pack
 
 
 def open_given(folder: Path, config: Config) -> Pack:
@@ -206,12 +201,12 @@ def write_pack(
     """
     config = Config(data=source, resolution=resolution, channels=channels, data_options=data_options, iterations=1)
     check(config)
-    out = out.resolve()
-    check_replaceable(out)
-    if is_pack(Path(source)):
+    out, given = out.resolve(), path_of(source)
+    if given and is_pack(given):
         raise UsageError(f"{source} is a pack already.")
     images = open_source(source, resolution, cache_folder(data_options))
     try:
+        check_replaceable(out)
         pack = find_or_make(images, out, config, fingerprint(images, config))
     except OSError as error:
         raise UsageError(f"cannot write the pack {out}: {reason(error)}.") from None

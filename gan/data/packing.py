@@ -2,12 +2,13 @@
 
 import contextlib
 import csv
-import glob
+import errno
 import hashlib
 import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -76,6 +77,11 @@ class Census:
         return first
 
 
+OF_THE_MACHINE = {
+    *(errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENODEV, errno.ESTALE),
+    *(errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+}
+"""Errors of a disk, of its network or of this process, and of no image."""
 Submit = Callable[[range], "Future[Census]"]
 """Have images decoded, some time; what will come of it."""
 
@@ -98,6 +104,7 @@ class Decoder:
                 except UserFault:
                     raise
                 except Exception as error:  # decoders raise anything: SyntaxError, struct.error, zlib.error, …
+                    check_machine(error, self.source.label(number))
                     census.rejected.append((self.source.label(number), reason(error)))
                     file.write(bytes(row_bytes))
                     continue
@@ -120,21 +127,36 @@ class Decoder:
             return to_pixels(image, *self.shape[1:], options.fit, options.background), size, mode
 
 
+def check_machine(error: Exception, label: str) -> None:
+    """Refuse to hold against an image what is the machine's fault: it would be left out for good. Raises RunError."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in OF_THE_MACHINE:
+        raise RunError(
+            f"could not read {label}: {reason(error)}. Give the same command again when that is over, with "
+            "--data-options.workers 1 if memory ran out; if it stays, take the file away."
+        )
+
+
 def row_digest(row: np.ndarray) -> bytes:
     """SHA-256 of an image's pixels: 32 bytes."""
     return hashlib.sha256(row.data).digest()
 
 
-def pack_images(source: Source, folder: Path, config: Config, facts: dict[str, Any], alone: bool) -> dict[str, Any]:
+def pack_images(source: Source, folder: Path, config: Config, facts: dict[str, Any], alone: bool,
+                former: bool) -> dict[str, Any]:  # fmt: skip
     """Decode every image of `source` into `folder`. The index: `facts` and what was found. `alone`: no other process
-    can be doing the same, so what one that was killed has left behind is removed."""
-    for leftover in folder.parent.glob(f"{UNFINISHED}{glob.escape(folder.name)}-*") if alone else ():
+    can be doing the same, so what one that was killed has left behind is removed. `former`: a whole pack of other
+    images is there, and stays where too many of these are left out. Raises UsageError."""
+    own = re.compile(re.escape(f"{UNFINISHED}{folder.name}-") + "[a-z0-9_]{8}")  # no one's who packs NAME-more there
+    for leftover in filter(lambda path: own.fullmatch(path.name), folder.parent.iterdir() if alone else ()):
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished = Path(tempfile.mkdtemp("", f"{UNFINISHED}{folder.name}-", folder.parent))
     os.chmod(unfinished, 0o777 & ~umask())
     try:
         index = fill(unfinished, source, config, facts)
         check_replaceable(folder)
+        if former and (why := complaint(index, config, table := folder.with_name(f"{folder.name}-rejected.csv"))):
+            shutil.move(unfinished / "rejected.csv", table)
+            raise UsageError(f"{why} {folder} stays as it was.")
         shutil.rmtree(folder, ignore_errors=True)
         with (
             contextlib.nullcontext() if alone else contextlib.suppress(OSError)
@@ -144,6 +166,18 @@ def pack_images(source: Source, folder: Path, config: Config, facts: dict[str, A
         shutil.rmtree(unfinished, ignore_errors=True)
     say(summary(index, folder))
     return index
+
+
+def complaint(index: dict[str, Any], config: Config, table: Path) -> str:
+    """Why a pack is no good, where too much was left out of it, or nothing. `table`: where those files are listed."""
+    rejected, tried = index["rejected"], index["tried"]
+    if index["shape"][0] and rejected <= config.data_options.max_rejected * tried:
+        return ""
+    reasons = ", ".join(f"{count} × {why!r}" for why, count in index["reasons"])
+    return (
+        f"{rejected} of {tried} images cannot be read: {reasons}; e.g. {index['example']}. All are listed in "
+        f"{table}. Mend or remove them, or raise --data-options.max-rejected."
+    )
 
 
 def fill(unfinished: Path, source: Source, config: Config, facts: dict[str, Any]) -> dict[str, Any]:
@@ -213,6 +247,8 @@ def summary(index: dict[str, Any], folder: Path) -> str:
     dropped = " (dropped)" if index["drop_duplicates"] else ""
     rejected = f"{index['rejected']:,} left out (see {folder}/rejected.csv)" if index["rejected"] else "none left out"
     over = f", {index['passed_over']:,} files without an image's suffix passed over" if index["passed_over"] else ""
+    if not index["shape"][0]:
+        return f"Packed no image of {index['source']}: {rejected}{over}."
     return (
         f"Packed {index['shape'][0]:,} images of {index['source']} in {index['seconds']:.1f} s: {smallest} to {largest}"
         f" pixels, {modes}; {rejected}, {index['duplicates']:,} exact duplicates{dropped}{over}.\n"

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from gan.data.locks import waiting_lock
 from gan.data.sprites import draw_sprite
 from gan.errors import RunError, UsageError, suggestion
+from gan.telemetry.console import say
 
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"),
@@ -160,7 +161,7 @@ class Zip:
     def fingerprint(self) -> str:
         """Of each member's name, size and checksum: the same wherever the archive lies."""
         members = (f"{member.filename} {member.file_size} {member.CRC}" for member in self.members)
-        return digest([*members, *(" ".join(facts) for facts in self.refused)])
+        return digest([*members, *(f"{name.removeprefix(f'{self.path}:')} {why}" for name, why in self.refused)])
 
     def label(self, index: int) -> str:
         """ARCHIVE:MEMBER."""
@@ -264,20 +265,29 @@ Anything else is a path."""
 
 def open_source(data: str, resolution: int, cache: Path, download: bool = True) -> Source:
     """`--data` → the images it names. Raises UsageError when there are none, RunError when they cannot be fetched."""
-    kind, _, argument = data.partition(":")
-    path = Path(data).expanduser()
-    if kind in SOURCES and (argument or kind == data):
+    if (path := path_of(data)) is None:
+        if os.path.exists(data) and os.environ.get("RANK", "0") == "0":
+            say(f"{data} names images of this program; for those that are here under that name give ./{data}.")
+        kind, _, argument = data.partition(":")
         return SOURCES[kind](argument, resolution, cache, download)
     if not data or not os.path.exists(path):
         raise UsageError(
             f"there is no {data!r}{suggestion(data, SOURCES)} Give a folder, a .zip, torchvision:NAME, or sprites."
         )
+    if not path.is_dir() and (why := unfit(os.stat(path))):
+        raise UsageError(f"{data} {why}. Give a folder of images or a .zip.")
     source: Source = Folder(path) if path.is_dir() else Zip(path)
     if not len(source) and not source.refused:
         raise UsageError(
             f"{data} holds no image ({', '.join(sorted(SUFFIXES))}); --data takes a folder or .zip of images."
         )
     return source
+
+
+def path_of(data: str) -> Path | None:
+    """Where `--data` points to; None where it is the name of a source."""
+    kind, _, argument = data.partition(":")
+    return None if kind in SOURCES and (argument or kind == data) else Path(os.path.expanduser(data))
 
 
 def is_image_name(name: str) -> bool:
@@ -287,7 +297,7 @@ def is_image_name(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether a hidden file or folder is on the way."""
-    return any(part.startswith(HIDDEN) and part != ".." for part in name.split("/"))
+    return any(part.startswith(HIDDEN) and part not in (".", "..") for part in name.split("/"))
 
 
 def unfit(facts: os.stat_result) -> str:

@@ -8,6 +8,7 @@ import tyro
 
 from gan.errors import UsageError, suggestion
 from gan.run_folder import replace_file
+from gan.telemetry.console import say
 from gan.telemetry.history import History, read_history
 from gan.telemetry.plots import comparison_plot
 
@@ -27,6 +28,8 @@ def write_comparison(
     """
     if not runs:
         raise UsageError("give the run folders: gan plot RUN RUN --out comparison.png.")
+    if not out.name or out.is_dir():
+        raise UsageError(f"--out {out} is a folder; name a picture in it: {out / 'comparison.png'}.")
     paths = list(dict.fromkeys(run.resolve() for run in runs))
     histories = {path: read_history(path) for path in paths}
     picture = comparison_plot(dict(zip(labels(paths), histories.values(), strict=True)),
@@ -36,7 +39,7 @@ def write_comparison(
         replace_file(out, picture)
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}. Choose another place with --out.") from None
-    print(f"{len(paths)} runs in {out}")
+    say(f"{len(paths)} runs in {out}")
 
 
 def chosen(wanted: list[str], histories: list[History]) -> list[str]:

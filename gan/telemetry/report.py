@@ -21,6 +21,7 @@ from gan.errors import UsageError
 from gan.run_folder import replace_file
 from gan.telemetry import plots
 from gan.telemetry.animation import animation, grids_of, open_picture
+from gan.telemetry.console import say
 from gan.telemetry.history import History, Span, read_history, read_json
 
 WIDEST, LARGEST_BYTES = 1024, 500_000
@@ -112,7 +113,7 @@ def write_report(run: tyro.conf.Positional[Path]) -> None:
             replace_file(run / name, content)
     except OSError as error:
         raise UsageError(f"cannot write the report into {run}: {error.strerror}.") from None
-    print(f"{run}/report.html")
+    say(f"{run}/report.html")
 
 
 def read_config(run: Path) -> dict[str, Any]:

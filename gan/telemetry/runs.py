@@ -13,6 +13,7 @@ import tyro
 from gan.errors import UsageError
 from gan.listing import best
 from gan.run_folder import held
+from gan.telemetry.console import say
 from gan.telemetry.history import read_json
 
 DEPTH = 3
@@ -36,7 +37,7 @@ def print_runs(folder: tyro.conf.Positional[Path] = Path("runs")) -> None:
     runs = sorted(runs_below(folder, DEPTH), key=updated)
     if not runs:
         raise UsageError(f"{folder} has no run folders in it.")
-    print(table([row(run, folder) for run in runs]))
+    say(table([row(run, folder) for run in runs]))
 
 
 def runs_below(folder: Path, depth: int) -> Iterator[Path]:

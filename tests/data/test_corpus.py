@@ -258,5 +258,5 @@ def test_a_zip_that_swells_as_a_whole_is_refused(tmp_path: Path) -> None:
 def test_a_cut_zip_is_refused(keep: int, tmp_path: Path) -> None:
     write_zip(tmp_path / "whole.zip")
     (tmp_path / "cut.zip").write_bytes((tmp_path / "whole.zip").read_bytes()[:keep])
-    with pytest.raises(UsageError, match=r"cannot open .*cut.zip as a zip file"):
+    with pytest.raises(UsageError, match="cut.zip is empty" if not keep else "cannot open .*cut.zip as a zip file"):
         pack_of(tmp_path / "cut.zip", tmp_path)

@@ -31,7 +31,7 @@ def test_a_disk_without_locks_keeps_each_job_to_itself(
 
     config = config_for(images, tmp_path)
     whole = open_pack(config)
-    of_another = whole.folder.with_name(f".unfinished-pack-{whole.folder.name}-a1b2c3")
+    of_another = whole.folder.with_name(f".unfinished-pack-{whole.folder.name}-a1b2c3d4")
     whole.folder.rename(of_another)
     monkeypatch.setattr("fcntl.flock", refuse)
     assert open_pack(config).content == whole.content

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gan.config import DataOptions
 from gan.data.pack import open_pack, write_pack
 from gan.data.pixels import to_pixels
 from gan.errors import UsageError
@@ -90,7 +92,8 @@ def flip_a_bit(path: Path) -> None:
 def test_a_damaged_pack_is_made_again(damage: str, images: Path, tmp_path: Path) -> None:
     config = config_for(images, tmp_path)
     pack = open_pack(config)
-    index = pack.folder / "index.json"
+    pack = replace(pack, index=json.loads((index := pack.folder / "index.json").read_text()))
+    pixels = pack.images.copy()
     if damage == "truncated":
         (pack.folder / "images.bin").write_bytes(bytes(100))
     elif damage == "no index":
@@ -106,8 +109,9 @@ def test_a_damaged_pack_is_made_again(damage: str, images: Path, tmp_path: Path)
     else:
         index.write_text(json.dumps({**pack.index, "shape": [19, 16, 16, 3]}))
     again = open_pack(config)
-    assert again.content == pack.content
-    assert again.images.shape == (20, 16, 16, 3)
+    index_now = json.loads(json.dumps(again.index))  # as the file has it: lists instead of tuples
+    assert index_now == {**pack.index, "seconds": again.index["seconds"]}
+    assert (again.images == pixels).all()
 
 
 def test_nothing_readable_is_refused_however_much_is_allowed(tmp_path: Path) -> None:
@@ -117,12 +121,26 @@ def test_nothing_readable_is_refused_however_much_is_allowed(tmp_path: Path) -> 
         open_pack(config_for(tmp_path / "junk", tmp_path, max_rejected=1.0))
 
 
+def test_a_source_with_nothing_readable_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.png").write_bytes(b"junk")
+    with pytest.raises(UsageError):
+        open_pack(config_for(tmp_path, tmp_path / "cache"))
+    assert re.fullmatch(r"Packed no image of .*: 1 left out \(see .*/rejected\.csv\)\.\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("place", "why"), [("n" * 300, "File name too long"), ("file/pack", "File exists")])
+def test_a_place_that_cannot_be_written_is_a_sentence(place: str, why: str, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=rf"cannot write the pack .*: {why}\."):
+        write_pack(str(images), tmp_path / place, resolution=16, data_options=DataOptions(cache=tmp_path))
+
+
 def test_a_pack_that_was_cut_short_is_made_again(images: Path, tmp_path: Path) -> None:
     """What a killed process leaves behind: half a file under the unfinished name, and a lock file nobody holds."""
     config = config_for(images, tmp_path)
     whole = open_pack(config)
     (whole.folder / "images.bin").rename(tmp_path / "images.bin")
-    whole.folder.rename(whole.folder.with_name(f".unfinished-pack-{whole.folder.name}-a1b2c3"))
+    whole.folder.rename(whole.folder.with_name(f".unfinished-pack-{whole.folder.name}-a1b2c3d4"))
     assert open_pack(config).content == whole.content
     assert not list((tmp_path / "packs").glob(".unfinished*"))
 

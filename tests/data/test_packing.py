@@ -1,6 +1,7 @@
 """Making a pack: what is left out, and what happens when it is killed, starved or hindered."""
 
 import csv
+import errno
 import subprocess
 import sys
 import time
@@ -12,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from benchmarks.packing import ALONE
-from gan.data.pack import open_pack
-from gan.errors import UsageError
+from gan.config import DataOptions
+from gan.data.pack import open_pack, write_pack
+from gan.data.sources import Folder
+from gan.errors import RunError, UsageError
 from tests.data.corpus import png
 from tests.data.packs import PACK, config_for
 
@@ -81,6 +85,52 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_pack(images: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), OSError(errno.EMFILE, "x"), MemoryError()])
+def test_a_fault_of_the_machine_is_not_held_against_an_image(
+    error: Exception, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be left out for good, though another time it can be read."""
+    config, decode = config_for(images, tmp_path, workers=1), Folder.open
+    ill = sorted(images.rglob("*.png"), key=str)[7]
+
+    def refuse(source: Folder, index: int) -> Image.Image:
+        if source.label(index) == str(ill):
+            raise error
+        return decode(source, index)
+
+    monkeypatch.setattr(Folder, "open", refuse)
+    with pytest.raises(RunError, match=f"could not read {ill}: .*Give the same command again"):
+        open_pack(config)
+    monkeypatch.undo()
+    assert len(open_pack(config).images) == 20
+
+
+def test_what_another_packs_beside_it_is_left_alone(images: Path, tmp_path: Path) -> None:
+    """Under a name that begins with this one's; what a killed one has left of this one goes."""
+    under_way, left = (tmp_path / f".unfinished-pack-{name}-a1b2c3d4" for name in ("faces-64", "faces"))
+    under_way.mkdir()
+    left.mkdir()
+    write_pack(str(images), tmp_path / "faces", resolution=16, data_options=DataOptions(cache=tmp_path))
+    assert under_way.exists()
+    assert not left.exists()
+
+
+def test_too_many_bad_files_do_not_cost_the_former_pack(images: Path, tmp_path: Path) -> None:
+    options = DataOptions(cache=tmp_path)
+    write_pack(str(images), tmp_path / "mine", resolution=16, data_options=options)
+    (tmp_path / "bad").mkdir()
+    for number in range(4):
+        (tmp_path / "bad" / f"{number}.png").write_bytes(png(8, 2, np.zeros((8, 8, 3))) if number else b"junk")
+    table = tmp_path / "mine-rejected.csv"
+    with pytest.raises(UsageError, match=f"1 of 4 images .* listed in {table}.* {tmp_path}/mine stays as it was"):
+        write_pack(str(tmp_path / "bad"), tmp_path / "mine", resolution=16, data_options=options)
+    assert len(open_pack(config_for(tmp_path / "mine", tmp_path)).images) == 20
+    assert str(tmp_path / "bad" / "0.png") in table.read_text()
+    with pytest.raises(UsageError, match="1 of 4 images"):  # where there was none, the refused one is there to look at
+        write_pack(str(tmp_path / "bad"), tmp_path / "new", resolution=16, data_options=options)
+    assert (tmp_path / "new" / "reals.png").exists()
+
+
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     """16,000 images more are 197 MB of pixels; their names and checksums are all that is kept of them."""
     grown = {}
@@ -91,5 +141,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
                 archive.writestr(f"{number}.png", png(8, 2, image))
         command = [sys.executable, "-c", ALONE, str(tmp_path / f"{count}.zip"), str(tmp_path)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        grown[count] = int(result.stdout.split()[-1]) / 1024
-    assert grown[20_000] - grown[4_000] < 25, grown
+        grown[count] = np.array(result.stdout.split()[-2:], int) / 1024
+    main, worker = grown[20_000] - grown[4_000]
+    assert main < 25, grown
+    assert worker < 10, grown

@@ -87,17 +87,50 @@ def test_a_zips_fingerprint_follows_what_is_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    ["nowhere", "n" * 300, "", "sprits", "empty", "text.txt", "torchvision:MNIS", "torchvision:EMNIST", "sprites:7"],
+    [
+        "nowhere",
+        "n" * 300,
+        "",
+        "sprits",
+        "empty",
+        "text.txt",
+        "torchvision:MNIS",
+        "torchvision:EMNIST",
+        "sprites:7",
+        "~nobody_of_that_name/images",
+        "pipe.zip",
+    ],
 )
 def test_what_is_no_source_is_refused_with_advice(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("no zip")
+    os.mkfifo(tmp_path / "pipe.zip")
     with pytest.raises(UsageError) as refusal:
         open_source(data, 16, tmp_path / "cache")
     sentence = str(refusal.value)
     assert data.split(":")[-1] in sentence
     assert {"sprits": "did you mean sprites?", "torchvision:MNIS": "did you mean MNIST?"}.get(data, ".") in sentence
+
+
+def test_a_folder_with_the_name_of_a_source_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "sprites" / "a.png")
+    assert len(open_source("sprites", 16, tmp_path)) == 10_000
+    assert "for those that are here under that name give ./sprites." in capsys.readouterr().out
+    assert len(open_source("./sprites", 16, tmp_path)) == 1
+    assert not capsys.readouterr().out
+
+
+def test_names_in_a_zip_may_begin_with_the_folder_it_was_made_in(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("./set/a.png", "./.hidden/b.png"):
+            archive.writestr(zipfile.ZipInfo(name), (tmp_path / "a.png").read_bytes())
+    source = Zip(tmp_path / "a.zip")
+    assert [source.label(index) for index in range(len(source))] == [f"{tmp_path}/a.zip:./set/a.png"]
 
 
 def test_torchvision_reads_its_own_files(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The shipped configurations through the real launcher, and what is refused before anything is trained."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -223,3 +224,13 @@ def test_wrong_launches_are_refused(launcher: tuple[str, ...], sentence: str, im
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert sentence in line
+
+
+def test_a_name_that_is_no_text_is_refused_by_all(tmp_path: Path) -> None:
+    """The processes tell each other what is wrong; file names may hold any bytes."""
+    words = ("--data", os.fsdecode(b"caf\xe9"), "--out", tmp_path / "run", *SHORT)
+    result = run_script(*TINY, *words, launcher=with_processes(2))
+    assert result.returncode == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "there is no 'caf\\udce9'" in line
+    assert "UnicodeEncodeError" not in result.stderr

@@ -118,6 +118,20 @@ def test_examples(blocks: Blocks, trained: Path, images: Path, tmp_path: Path, m
             assert not re.search(r"^(gan|accelerate|python|pytest|pip|sbatch) ", code, re.M), "mark it as bash"
 
 
+def commands_in_prose() -> list[str]:
+    """Whole commands in `this type`, in running text and in tables, but for those that name no file or recipe."""
+    texts = (re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.M | re.S) for path in DOCUMENTS)
+    spans = {" ".join(span.split()) for text in texts for span in re.findall(r"`([^`]+)`", text)}
+    whole = r"(accelerate launch .*)?(python )?train\.py .+|gan \w+ [^-].*"
+    return sorted(span for span in spans if re.fullmatch(whole, span) and not re.search(r"\bNAME\b|FLAGS|--help", span))
+
+
+@pytest.mark.parametrize("command", commands_in_prose())
+def test_commands_in_prose_are_understood(command: str, images: Path) -> None:
+    """By the launcher and by the program, recipes and configurations among the words; what they do, the blocks show."""
+    reading([word for part in shlex.split(command) for word in substituted(part)], images)
+
+
 def test_nothing_is_excused_that_is_not_there() -> None:
     blocks = [block for path in DOCUMENTS for _, blocks in sections_of(path) for block in blocks]
     commands = [command for kind, code in blocks if kind == "bash" for command in commands_in(code)]

@@ -27,6 +27,13 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
     assert pixels(two.read_bytes()).shape[0] < pixels(second).shape[0]
 
 
+def test_a_place_that_is_no_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", entries(5))
+    for place in (".", "/", str(tmp_path)):
+        assert main(["plot", str(run), "--out", place]) == 2
+        assert "is a folder; name a picture in it" in capsys.readouterr().err
+
+
 def test_what_is_compared() -> None:
     logged = ("loss/d eval/b eval/a images", "loss/d loss/g eval/b eval/a", "eval/b eval/a eval/c")
     histories = [History(dict.fromkeys(names.split(), Curve(np.zeros(1), np.zeros(1)))) for names in logged]
