@@ -20,12 +20,17 @@ from gan.watchdog import Watchdog
 
 
 def train(config: Config) -> None:
-    """A whole run: new, or going on from its newest checkpoint."""
-    accelerator = start_processes(config)
-    train_on(accelerator, config)
+    """A whole run: new, or going on from its newest checkpoint. Raises Preempted where it was told to stop."""
+    accelerator, preempted = start_processes(config), None
+    try:
+        train_on(accelerator, config)
+    except Preempted as stop:
+        preempted = stop.with_traceback(None)  # whose frames would keep the networks
     # No network that DDP has wrapped is left, so the group goes for good, and waits for its threads. One of gloo's that
     # lets go of the last collective's tensor when Python is on its way out aborts the process
     accelerator.state.destroy_process_group()
+    if preempted:
+        raise preempted
 
 
 def train_on(accelerator: Accelerator, config: Config) -> None:

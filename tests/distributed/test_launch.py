@@ -228,9 +228,12 @@ def test_wrong_launches_are_refused(launcher: tuple[str, ...], sentence: str, im
 
 def test_a_name_that_is_no_text_is_refused_by_all(tmp_path: Path) -> None:
     """The processes tell each other what is wrong; file names may hold any bytes."""
-    words = ("--data", os.fsdecode(b"caf\xe9"), "--out", tmp_path / "run", *SHORT)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"no image")
+    words = ("--data", tmp_path / "images", "--out", tmp_path / "run", *SHORT)
     result = run_script(*TINY, *words, launcher=with_processes(2))
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert "there is no 'caf\\udce9'" in line
+    assert "1 of 1 images cannot be read" in line
+    assert "caf\\udce9.png" in line
     assert "UnicodeEncodeError" not in result.stderr
