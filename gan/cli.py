@@ -103,11 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The `gan` command, with these words after it; by default those of the command line."""
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if words[:1] == ["where"]:  # its flags are those of train.py
-        status = guarded(lambda: print_run_folder(words[1:]))
-    else:
-        status = guarded(lambda: understood(words)())
-    fall_silent()
-    return status
+        return guarded(lambda: print_run_folder(words[1:]))
+    return guarded(lambda: understood(words)())
 
 
 def understood(words: list[str]) -> Callable[[], None]:
