@@ -34,16 +34,21 @@ SIDE = 64
 
 
 ALONE = """
-import resource, sys; from pathlib import Path; from gan.config import Config, DataOptions
+import os, sys; from pathlib import Path; from gan.config import Config, DataOptions
 from gan.data.pack import open_pack
+from gan.data.packing import Decoder
 def at_its_highest():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-def workers():
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+def watched(decoder, numbers, decode=Decoder.__call__):
+    census = decode(decoder, numbers)
+    Path(sys.argv[2], f"peak-{os.getpid()}").write_text(str(at_its_highest()))
+    return census
+Decoder.__call__ = watched
 Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far
 before = at_its_highest()
-open_pack(Config(data=sys.argv[1], data_options=DataOptions(cache=Path(sys.argv[2]))))
-print(at_its_highest() - before, workers())
+Path(sys.argv[2]).mkdir(exist_ok=True)
+open_pack(Config(data=sys.argv[1], data_options=DataOptions(cache=Path(sys.argv[2]), workers=2)))
+print(at_its_highest() - before, max(int(peak.read_text()) for peak in Path(sys.argv[2]).glob("peak-*")))
 """
 
 

@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import ImageColor
 from tyro.constructors import PrimitiveConstructorSpec
 
 from gan.data.pixels import BACKGROUND, FITS
-from gan.data.sources import path_of
+from gan.data.sources import from_anywhere
 from gan.errors import UsageError, plain_refusals, suggestion
 from gan.listing import RECIPES, recipe_in
 from gan.networks import NETWORKS
@@ -590,21 +589,13 @@ def total_iterations(config: Config, images: int) -> int:
 
 def default_out(config: Config) -> Path:
     """runs/RECIPE-DATA-HASH. The same command comes back to the same folder, and so goes on where it stopped."""
-    path = {**trajectory(config), "data": absolute("data", config.data)}
+    path = {**trajectory(config), "data": from_anywhere(config.data)}
     digest = hashlib.sha256(json.dumps(path, sort_keys=True).encode()).hexdigest()[:6]
     return Path("runs") / f"{Path(config.recipe).stem}-{Path(config.data.replace(':', '-')).resolve().stem}-{digest}"
 
 
-def absolute(name: str, value: Any) -> Any:
-    """A setting as it can be written down: without what depends on the working folder."""
-    path = path_of(value) if name == "data" else value
-    if isinstance(path, Path):
-        return os.path.abspath(path) if path.exists() else str(value)
-    return value
-
-
 def as_yaml(config: Config) -> str:
-    """The settings as a recipe: `--recipe RUN/config.yaml` is the run again, wherever that is typed."""
+    """The settings as a recipe: `--recipe RUN/config.yaml` is the run again, wherever it is typed."""
     nested: dict[str, Any] = {}
     for name, value in flags(config):
         if name in ("out", "dry-run", "resume", "resume-changed") or value is None:
@@ -613,5 +604,5 @@ def as_yaml(config: Config) -> str:
         place = nested
         for group in groups:
             place = place.setdefault(group, {})
-        place[key] = absolute(name, value)
+        place[key] = from_anywhere(value) if name == "data" else str(value) if isinstance(value, Path) else value
     return yaml.safe_dump(nested, sort_keys=False)

@@ -197,9 +197,10 @@ def check_batch(config: Config, processes: int, images: int) -> None:
         )
     if batch % parts:
         nearest = max(min(round(batch / parts), images // parts), 1) * parts
+        way = f"the nearest that can is {nearest}" if nearest <= images else f"{images} images are too few for so many"
         raise UsageError(
             f"--batch-size {batch} cannot be shared by {processes} processes × {config.accumulation} accumulation "
-            f"steps; the nearest that can is {nearest}."
+            f"steps; {way}."
         )
 
 

@@ -1,5 +1,6 @@
 """A whole run, from its settings to its end."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,7 +96,7 @@ def check_places(config: Config, folder: RunFolder) -> None:
         known = f"one of {', '.join(METRICS)}{suggestion(config.eval.metric, METRICS)}"
         raise UsageError(f"--eval.metric {config.eval.metric} is not {known}")
     images = path_of(config.data)
-    if images and images.is_dir() and folder.path.resolve().is_relative_to(images.resolve()):
+    if images and os.path.isdir(images) and folder.path.resolve().is_relative_to(images.resolve()):
         raise UsageError(f"the run folder {folder.path} lies inside the images' folder; choose another with --out.")
 
 

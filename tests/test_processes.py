@@ -64,6 +64,8 @@ def test_the_nearest_batch_that_can_be_shared(batch: int, accumulation: int, pro
 def test_the_nearest_batch_is_one_that_there_are_images_for() -> None:
     with pytest.raises(UsageError, match="the nearest that can is 8"):
         check_batch(Config(batch_size=11), 4, images=11)
+    with pytest.raises(UsageError, match="5 images are too few for so many"):
+        check_batch(Config(batch_size=5), 8, images=5)
 
 
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]

@@ -57,7 +57,8 @@ def test_the_images_folder_is_known_by_any_name(tmp_path: Path, monkeypatch: pyt
     for data in ("~/images", str(tmp_path / "images"), f"{tmp_path}/images/../images"):
         with pytest.raises(UsageError, match="lies inside the images' folder"):
             check_places(Config(data=data), inside)
-    check_places(Config(data="sprites"), inside)
+    for data in ("sprites", "", "n" * 300):
+        check_places(Config(data=data), inside)
 
 
 def test_a_run_that_breaks_says_so_in_its_status(images: Path, tmp_path: Path) -> None:

@@ -204,9 +204,9 @@ def write_pack(
     out, given = out.resolve(), path_of(source)
     if given and is_pack(given):
         raise UsageError(f"{source} is a pack already.")
-    images = open_source(source, resolution, cache_folder(data_options))
     try:
         check_replaceable(out)
+        images = open_source(source, resolution, cache_folder(data_options))
         pack = find_or_make(images, out, config, fingerprint(images, config))
     except OSError as error:
         raise UsageError(f"cannot write the pack {out}: {reason(error)}.") from None

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import errno
 import hashlib
 import json
 import math
@@ -29,7 +28,7 @@ from tqdm import tqdm
 
 from gan.config import Config
 from gan.data.pixels import pixels_to_decode, to_pixels
-from gan.data.sources import PACK_FILES, Refusal, Source, reason
+from gan.data.sources import PACK_FILES, Refusal, Source, check_machine, reason
 from gan.errors import RunError, UsageError, UserFault
 from gan.telemetry.console import say
 from gan.telemetry.grids import evenly, grid, write_picture
@@ -39,7 +38,9 @@ JOB_IMAGES, JOB_BYTES = 256, 4 << 20
 WRITE_BYTES = 1 << 20
 """So many are written at once: single rows would take three times as long."""
 LOOK = 64
-FILES = {*PACK_FILES, "rejected.csv", "reals.png"}
+REFUSED = "refused.csv"
+"""What was left out of a pack that was to take this one's place, and was refused."""
+FILES = {*PACK_FILES, "rejected.csv", "reals.png", REFUSED}
 UNFINISHED = ".unfinished-pack-"
 TEXT_BYTES = 64 << 20
 """What may be written about the picture inside a PNG, uncompressed."""
@@ -77,11 +78,6 @@ class Census:
         return first
 
 
-OF_THE_MACHINE = {
-    *(errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENODEV, errno.ESTALE),
-    *(errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
-}
-"""Errors of a disk, of its network or of this process, and of no image."""
 Submit = Callable[[range], "Future[Census]"]
 """Have images decoded, some time; what will come of it."""
 
@@ -127,15 +123,6 @@ class Decoder:
             return to_pixels(image, *self.shape[1:], options.fit, options.background), size, mode
 
 
-def check_machine(error: Exception, label: str) -> None:
-    """Refuse to hold against an image what is the machine's fault: it would be left out for good. Raises RunError."""
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) in OF_THE_MACHINE:
-        raise RunError(
-            f"could not read {label}: {reason(error)}. Give the same command again when that is over, with "
-            "--data-options.workers 1 if memory ran out; if it stays, take the file away."
-        )
-
-
 def row_digest(row: np.ndarray) -> bytes:
     """SHA-256 of an image's pixels: 32 bytes."""
     return hashlib.sha256(row.data).digest()
@@ -154,7 +141,7 @@ def pack_images(source: Source, folder: Path, config: Config, facts: dict[str, A
     try:
         index = fill(unfinished, source, config, facts)
         check_replaceable(folder)
-        if former and (why := complaint(index, config, table := folder.with_name(f"{folder.name}-rejected.csv"))):
+        if former and (why := complaint(index, config, table := folder / REFUSED)):
             shutil.move(unfinished / "rejected.csv", table)
             raise UsageError(f"{why} {folder} stays as it was.")
         shutil.rmtree(folder, ignore_errors=True)

@@ -33,6 +33,11 @@ MEMBER_BYTES, SMALL_BYTES, RATIO = 512 << 20, 16 << 20, 200
 """In a zip: the largest file, unpacked; and above the second size no file, above the first no archive, may unpack to
 more than RATIO times its packed size. Photographs hardly shrink, drawings by ten or twenty times."""
 PACK_FILES = {"images.bin", "index.json"}
+OF_THE_MACHINE = {
+    *(errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENODEV, errno.ESTALE),
+    *(errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+}
+"""Errors of a disk, of its network or of this process, and of no image."""
 Refusal = tuple[str, str]
 """(file, why it is left out)"""
 
@@ -73,6 +78,7 @@ class Folder:
             try:
                 facts = os.stat(self.prefix + name)
             except OSError as error:
+                check_machine(error, self.prefix + name)
                 why = "is a dangling link" if error.errno == errno.ENOENT else reason(error)
                 self.refused.append((self.prefix + name, why))
                 continue
@@ -101,7 +107,9 @@ class Folder:
             images = [name for name in visible if name.lower().endswith(SUFFIXES)]
             self.passed_over += len(visible) - len(images)
             yield from (below.removeprefix("./") + name for name in images)
-        self.refused += [(str(error.filename), reason(error)) for error in unreadable]
+        for error in unreadable:
+            check_machine(error, error.filename)
+            self.refused.append((error.filename, reason(error)))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -265,12 +273,13 @@ Anything else is a path."""
 
 def open_source(data: str, resolution: int, cache: Path, download: bool = True) -> Source:
     """`--data` → the images it names. Raises UsageError when there are none, RunError when they cannot be fetched."""
-    if (path := path_of(data)) is None:
+    path = path_of(data)
+    if path is None and data:
         if os.path.exists(data) and os.environ.get("RANK", "0") == "0":
             say(f"{data} names images of this program; for those that are here under that name give ./{data}.")
         kind, _, argument = data.partition(":")
         return SOURCES[kind](argument, resolution, cache, download)
-    if not data or not os.path.exists(path):
+    if path is None or not os.path.exists(path):
         raise UsageError(
             f"there is no {data!r}{suggestion(data, SOURCES)} Give a folder, a .zip, torchvision:NAME, or sprites."
         )
@@ -285,9 +294,16 @@ def open_source(data: str, resolution: int, cache: Path, download: bool = True) 
 
 
 def path_of(data: str) -> Path | None:
-    """Where `--data` points to; None where it is the name of a source."""
+    """Where `--data` points to; None where it is the name of a source, or nothing."""
     kind, _, argument = data.partition(":")
-    return None if kind in SOURCES and (argument or kind == data) else Path(os.path.expanduser(data))
+    named = not data or (kind in SOURCES and (argument or kind == data))
+    return None if named else Path(os.path.expanduser(data))
+
+
+def from_anywhere(data: str) -> str:
+    """`--data` as it means the same in any working folder."""
+    path = path_of(data)
+    return data if path is None else os.path.abspath(path)
 
 
 def is_image_name(name: str) -> bool:
@@ -337,6 +353,15 @@ def known_formats() -> list[str]:
     """Those of FORMATS that this Pillow was built with."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
+
+
+def check_machine(error: Exception, label: str) -> None:
+    """Refuse to hold against an image what is the machine's fault: it would be left out for good. Raises RunError."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in OF_THE_MACHINE:
+        raise RunError(
+            f"could not read {label}: {reason(error)}. Give the same command again when that is over, with "
+            "--data-options.workers 1 if memory ran out; if it stays, take the file away."
+        )
 
 
 def reason(error: Exception) -> str:

@@ -28,7 +28,7 @@ def write_comparison(
     """
     if not runs:
         raise UsageError("give the run folders: gan plot RUN RUN --out comparison.png.")
-    if not out.name or out.is_dir():
+    if not out.name or os.path.isdir(out):
         raise UsageError(f"--out {out} is a folder; name a picture in it: {out / 'comparison.png'}.")
     paths = list(dict.fromkeys(run.resolve() for run in runs))
     histories = {path: read_history(path) for path in paths}

@@ -55,8 +55,10 @@ class Recorder:
         """The samples' highest diversity, after the first window."""
         self.alarms: dict[str, int] = {}
         """Verdicts and the iterations at which they were last cause for alarm."""
-        self.told = self.verdict
-        """The verdict that the user knows of."""
+        self.told = BEGINNING
+        """The verdict that the user knows of; a run that goes on has told what it told before."""
+        for entry in logged:
+            self.is_news(str(entry.get("verdict")), entry["iteration"])
         self.redraw = Redraw(folder.path) if self.writes and config.track.report else None
 
     @property
@@ -102,14 +104,25 @@ class Recorder:
         self.entries = list(recent([*self.entries, entry]))
         self.best, now = max(self.best, reached(entry)), entry["iteration"]
         entry["verdict"] = verdict = verdict or self.judge(self.entries, self.best)
-        if verdict in VERDICTS and verdict != self.told and now - self.alarms.get(verdict, -RESPITE) >= RESPITE:
-            self.alarms[verdict], self.told = now, verdict
+        known = self.told
+        if not self.is_news(verdict, now):
+            return
+        if verdict in VERDICTS:
             text = f"At iteration {now}: {VERDICTS[verdict].advice}"
             say(f"Warning: {verdict}. {text}")
             self.tracker.alert(verdict, text, "warn")
-        elif verdict == HEALTHY and self.told in VERDICTS:
-            say(f"Healthy again at iteration {now}; it was: {self.told}.")
-            self.told = verdict
+        else:
+            say(f"Healthy again at iteration {now}; it was: {known}.")
+
+    def is_news(self, verdict: str, now: int) -> bool:
+        """Whether the user is to be told: of a fault that is not the one known of and has not been told for a while,
+        and of its end. Takes it for told."""
+        if verdict == self.told or verdict not in {*VERDICTS, *([HEALTHY] if self.told in VERDICTS else [])}:
+            return False
+        if verdict in VERDICTS and now - self.alarms.get(verdict, -RESPITE) < RESPITE:
+            return False
+        self.alarms[verdict], self.told = now, verdict
+        return True
 
     def write_log(self) -> None:
         """Append what is not in the log yet: all of it, or nothing."""

@@ -84,7 +84,6 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_pack(images: Path, tmp_path: Pa
     assert len(open_pack(replace(config_for(images, tmp_path), resolution=64)).images) == 20
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), OSError(errno.EMFILE, "x"), MemoryError()])
 def test_a_fault_of_the_machine_is_not_held_against_an_image(
     error: Exception, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -121,16 +120,19 @@ def test_too_many_bad_files_do_not_cost_the_former_pack(images: Path, tmp_path: 
     (tmp_path / "bad").mkdir()
     for number in range(4):
         (tmp_path / "bad" / f"{number}.png").write_bytes(png(8, 2, np.zeros((8, 8, 3))) if number else b"junk")
-    table = tmp_path / "mine-rejected.csv"
+    table = tmp_path / "mine" / "refused.csv"
     with pytest.raises(UsageError, match=f"1 of 4 images .* listed in {table}.* {tmp_path}/mine stays as it was"):
         write_pack(str(tmp_path / "bad"), tmp_path / "mine", resolution=16, data_options=options)
     assert len(open_pack(config_for(tmp_path / "mine", tmp_path)).images) == 20
     assert str(tmp_path / "bad" / "0.png") in table.read_text()
+    write_pack("sprites", tmp_path / "mine", resolution=16, data_options=options)
+    assert not table.exists()
     with pytest.raises(UsageError, match="1 of 4 images"):  # where there was none, the refused one is there to look at
         write_pack(str(tmp_path / "bad"), tmp_path / "new", resolution=16, data_options=options)
     assert (tmp_path / "new" / "reals.png").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     """16,000 images more are 197 MB of pixels; their names and checksums are all that is kept of them."""
     grown = {}
@@ -144,4 +146,4 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
         grown[count] = np.array(result.stdout.split()[-2:], int) / 1024
     main, worker = grown[20_000] - grown[4_000]
     assert main < 25, grown
-    assert worker < 10, grown
+    assert worker - main < 15, grown  # what the main process keeps is in each worker too

@@ -1,3 +1,4 @@
+import errno
 import gzip
 import os
 import struct
@@ -122,6 +123,21 @@ def test_a_folder_with_the_name_of_a_source_is_told_apart(
     assert "for those that are here under that name give ./sprites." in capsys.readouterr().out
     assert len(open_source("./sprites", 16, tmp_path)) == 1
     assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["stat", "scandir"])
+def test_what_a_disk_does_not_list_is_not_left_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run would train on fewer images, and not go on when they are there again."""
+    ill, act = picture(tmp_path / "below" / "a.png"), getattr(os, name)
+
+    def refuse(path: object, *more: object, **named: object) -> object:
+        if str(path) == str(ill if name == "stat" else ill.parent):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return act(path, *more, **named)
+
+    monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(RunError, match=f"could not read {ill.parent}.*: Input/output error"):
+        Folder(tmp_path)
 
 
 def test_names_in_a_zip_may_begin_with_the_folder_it_was_made_in(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What is recorded of a run while it trains, and the alarms it raises."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -57,3 +58,21 @@ def test_a_fault_that_comes_back_and_lasts_is_told_again(
         recorder.enter({"iteration": 500 * number}, None)
     told = re.findall(r"(Warning|Healthy).* iteration (\d+)", capsys.readouterr().out)
     assert told == [("Warning", "500"), ("Healthy", "1000"), ("Warning", "3000"), ("Healthy", "11500")]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 3, 5, 6, 12])
+def test_a_run_that_goes_on_has_told_what_it_told(
+    stop: int, tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And tells the rest, wherever it was stopped."""
+    said = ["mode collapse", "healthy", *["mode collapse"] * 10, "healthy"]
+    monkeypatch.setattr(Judge, "__call__", lambda judge, entries, best: said[entries[-1]["iteration"] // 500 - 1])
+    folder = RunFolder(tmp_path)
+    for first, last in ((0, stop), (stop, len(said))):
+        recorder = Recorder(config, Accelerator(cpu=True), folder, 20, 500 * first, 20000, Judge(0.69))
+        for number in range(first + 1, last + 1):
+            recorder.enter(entry := {"iteration": 500 * number}, None)
+            with open(folder.log, "a") as log:
+                log.write(json.dumps(entry) + "\n")
+    told = re.findall(r"(Warning|Healthy).* iteration (\d+)", capsys.readouterr().out)
+    assert told == [("Warning", "500"), ("Healthy", "1000"), ("Warning", "3000"), ("Healthy", "6500")]
