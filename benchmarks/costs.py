@@ -123,11 +123,12 @@ def size(scratch: str) -> None:
 
 def rate(fetch: Callable[[int], object], batch: int, seconds: float = 3) -> float:
     """images/s of fetching one batch after the other."""
-    began, count = time.perf_counter(), 0
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    began, count = waited(device), 0
     while time.perf_counter() - began < seconds:
         fetch(count)
         count += 1
-    return count * batch / (time.perf_counter() - began)
+    return count * batch / (waited(device) - began)
 
 
 def loader(scratch: str) -> None:

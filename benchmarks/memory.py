@@ -4,6 +4,7 @@ Counted tensors (gan/memory.py), and on a GPU also the peak that CUDA's allocato
 """
 
 import dataclasses
+import gc
 import tempfile
 from pathlib import Path
 
@@ -21,12 +22,15 @@ BATCHES = (64, 128, 256)
 
 
 def measured_bytes(config: Config) -> int:
-    """The peak of three iterations on this GPU."""
+    """The peak of three iterations on this GPU, the images in the machine's memory."""
     with tempfile.TemporaryDirectory() as folder:
-        config = dataclasses.replace(config, data="sprites", out=Path(folder), track=TrackConfig(wandb="disabled"))
+        options = dataclasses.replace(config.data_options, resident="disk")
+        config = dataclasses.replace(config, data="sprites", data_options=options, out=Path(folder),
+                                     track=TrackConfig(wandb="disabled"))  # fmt: skip
         accelerator, run = start_processes(config), RunFolder(Path(folder))
         run.create()
         pack = open_pack(config)
+        gc.collect()  # the trainer before, which is part of a cycle
         torch.cuda.reset_peak_memory_stats()
         trainer = Trainer(config, accelerator, run, pack)
         for iteration in range(3):

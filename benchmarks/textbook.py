@@ -43,7 +43,7 @@ def batches(folder: Path, resolution: int, batch_size: int) -> Iterator[Tensor]:
     steps = [transforms.Resize(resolution), transforms.CenterCrop(resolution), transforms.ToTensor(),
              transforms.Normalize((0.5,) * 3, (0.5,) * 3)]  # fmt: skip
     loader = DataLoader(ImageFolder(str(folder), transforms.Compose(steps)), batch_size, shuffle=True, num_workers=2,
-                        drop_last=True)  # fmt: skip
+                        drop_last=True, persistent_workers=True)  # fmt: skip
     while True:
         yield from (images for images, _ in loader)
 

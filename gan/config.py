@@ -149,7 +149,7 @@ class ObjectiveConfig:
     penalty: Annotated[str, one_of(PENALTIES)] = "none"
     """Keep D's slope by its images near 1 (gp), below 1 (gp-one-sided), or small (r1: real, r2: generated ones)."""
     penalty_weight: float = 10.0
-    """Weight of the penalty (λ for gp, γ for r1 and r2)."""
+    """Weight of the penalty (λ for gp, γ for r1 and r2), beside D's two terms as they are, halved or not."""
     clip: float = 0.0
     """Clip D's weights to ± this after each of its updates; 0 does not."""
     n_critic: int = 1
@@ -522,12 +522,15 @@ def check(config: Config) -> None:
         raise UsageError(f"--channels {config.channels}: choose 1 (grey), 3 (RGB) or 4 (RGB with alpha).")
     check_combinations(config)
     check_installed(config.track.with_)
+    colour: tuple[int, ...]
     try:
-        ImageColor.getrgb(config.data_options.background)
+        colour = ImageColor.getrgb(config.data_options.background)
     except ValueError:
+        colour = (-1,)
+    if not all(0 <= part <= 255 for part in colour):
         raise UsageError(
             f"--data-options.background {config.data_options.background!r} is no colour; try white or #ffffff."
-        ) from None
+        )
     for name, value in flags(config):
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name} {value} must be a finite number.")

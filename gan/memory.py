@@ -84,10 +84,11 @@ def advice(config: Config, processes: int, precision: str, device: torch.device)
     rows = config.batch_size // processes // config.accumulation
     room = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     full = f"out of memory: {rows} images at a time need {gib(training_bytes(config, rows, precision))} GiB and more."
-    smaller = [count for count in range(rows // 2, 0, -1) if rows % count == 0]
+    least = 1 if processes * config.accumulation > 1 else 2  # images: no batch has fewer than two
+    smaller = [count for count in range(rows // 2, least - 1, -1) if rows % count == 0]
     fitting = [count for count in smaller if not room or training_bytes(config, count, precision) <= room]
     if not fitting:
-        return f"{full} Not even one would fit; lower --model.width or --resolution."
+        return f"{full} No smaller batch would fit; lower --model.width or --resolution."
     count = fitting[0]
     fits = f"about {gib(training_bytes(config, count, precision))} GiB{f' of {gib(room)}' if room else ''}"
     others = f"the same batch in parts with --accumulation {rows // count * config.accumulation}"

@@ -13,18 +13,30 @@ if TYPE_CHECKING:
 
 def adam(parameters: Iterable[nn.Parameter], options: "OptimizerConfig", fused: bool) -> Optimizer:
     """Adam: Kingma & Ba 2015, https://arxiv.org/abs/1412.6980."""
-    return torch.optim.Adam(parameters, options.lr, (options.beta1, options.beta2), options.eps, fused=fused)
+    parameters, betas = list(parameters), (options.beta1, options.beta2)
+    on_device = not fused and counts_on_device(parameters)
+    return torch.optim.Adam(parameters, options.lr, betas, options.eps, fused=fused, capturable=on_device)
 
 
 def adamw(parameters: Iterable[nn.Parameter], options: "OptimizerConfig", fused: bool) -> Optimizer:
     """AdamW: Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101."""
-    betas, decay = (options.beta1, options.beta2), options.weight_decay
-    return torch.optim.AdamW(parameters, options.lr, betas, options.eps, weight_decay=decay, fused=fused)
+    parameters, betas = list(parameters), (options.beta1, options.beta2)
+    on_device = not fused and counts_on_device(parameters)
+    return torch.optim.AdamW(parameters, options.lr, betas, options.eps, weight_decay=options.weight_decay, fused=fused,
+                             capturable=on_device)  # fmt: skip
 
 
 def rmsprop(parameters: Iterable[nn.Parameter], options: "OptimizerConfig", fused: bool) -> Optimizer:
     """RMSprop: Tieleman & Hinton 2012, lecture 6.5 of Neural Networks for Machine Learning."""
-    return torch.optim.RMSprop(parameters, options.lr, options.beta2, options.eps, foreach=True)
+    parameters = list(parameters)
+    return torch.optim.RMSprop(parameters, options.lr, options.beta2, options.eps, foreach=True,
+                               capturable=counts_on_device(parameters))  # fmt: skip
+
+
+def counts_on_device(parameters: list[nn.Parameter]) -> bool:
+    """Whether the number of steps is kept on the GPU, with the weights: a skipped update that puts it back would wait
+    for the GPU otherwise."""
+    return any(parameter.is_cuda for parameter in parameters)
 
 
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], "OptimizerConfig", bool], Optimizer]] = {

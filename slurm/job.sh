@@ -1,7 +1,7 @@
 # What the sbatch scripts share: training on every node of a job, which saves and comes back when it is told to stop.
 
+source slurm/site.sh # before -u: what modules and environments run may look at variables that are not set
 set -uo pipefail
-source slurm/site.sh
 PROCESSES_PER_NODE=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun no longer takes it over from sbatch
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
@@ -19,6 +19,7 @@ train() {
         exit 2
     }
     [[ $run_folder != *$'\n'* ]] || { echo "$run_folder"; exit 0; } # --help
+    [[ " $* " == *" --dry-run "* ]] && { $CONTAINER python train.py "$@"; exit; }
     mkdir -p "$run_folder" && touch "$run_folder/.attempt" || exit 1
     say "restart ${SLURM_RESTART_COUNT:-0} on $SLURM_JOB_NODELIST, run folder $run_folder"
     ((${SLURM_RESTART_COUNT:-0})) || touch "$run_folder/.begun"
@@ -38,14 +39,14 @@ train() {
 # One task per node, with accelerate launch inside. A signal to this shell goes on to all of them.
 run_on_nodes() {
     export MAIN_ADDRESS MAIN_PORT PROCESSES
-    MAIN_ADDRESS=$(scontrol show node --oneliner "$SLURMD_NODENAME" | sed 's/.* NodeAddr=\([^ ]*\).*/\1/')
+    MAIN_ADDRESS=$(ask show node --oneliner "$SLURMD_NODENAME" | sed 's/.* NodeAddr=\([^ ]*\).*/\1/')
     MAIN_PORT=$(free_port)
     PROCESSES=$((SLURM_NNODES * PROCESSES_PER_NODE))
     export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2 # SIGUSR1 would end the launcher alone
     export PET_SHUTDOWN_TIMEOUT=$SAVE_SECONDS
     export STARTED=$run_folder/.started
     rm -f "$STARTED"
-    srun --export=ALL --ntasks-per-node=1 bash slurm/node.sh "$@" &
+    srun --export=ALL --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" --ntasks-per-node=1 bash slurm/node.sh "$@" &
     step=$!
     [[ -n $told ]] && pass_on
     while kill -0 "$step" 2> /dev/null; do wait "$step"; done # a signal ends a wait early
@@ -76,7 +77,17 @@ state() {
     local file=$run_folder/status.json
     [[ $file -nt $run_folder/.attempt ]] && sed 's/.*"state": "\([a-z]*\)".*/\1/' "$file"
 }
-facts() { scontrol show job --oneliner "$job"; }
+facts() { ask show job --oneliner "$job"; }
+
+# scontrol, which a busy controller does not answer now and then.
+ask() {
+    local try
+    for try in 3 2 1 0; do
+        scontrol "$@" && return
+        ((try)) && sleep 3
+    done
+    return 1
+}
 
 # Back into the queue; not when somebody has cancelled the job, nor when it gets nowhere.
 come_back() {
@@ -86,7 +97,7 @@ come_back() {
     place=${place:+at ${place##*/}}
     place=${place:-before its first checkpoint}
     state=$(facts | sed 's/.* JobState=\([A-Z]*\).*/\1/')
-    if [[ $state != RUNNING && $state != PREEMPTED ]]; then
+    if [[ -n $state && $state != RUNNING && $state != PREEMPTED ]]; then
         say "stopped $place ($state); unless Slurm brings it back, submit the same command to go on from there"
         exit 75
     fi
@@ -96,7 +107,7 @@ come_back() {
         say "given up: stopped $place, as after $MAX_REQUEUES_WITHOUT_PROGRESS requeues before"
         exit 1
     fi
-    if scontrol requeue "$job"; then
+    if ask requeue "$job"; then
         say "stopped $place; back into the queue"
     else
         say "stopped $place, and Slurm does not take it back; submit the same command to go on from there"

@@ -10,7 +10,8 @@
 
 export MIXED_PRECISION=${MIXED_PRECISION:-no}     # no, bf16 or fp16
 export CONTAINER=${CONTAINER:-}                   # words before every command, such as apptainer exec --nv gan.sif
-STOP_SIGNAL=${STOP_SIGNAL:-USR1}                  # tells the processes to save: USR1 or USR2
+STOP_SIGNAL=${STOP_SIGNAL:-USR1}                  # tells the processes to save: USR1 or USR2, for which torchrun must
+                                                  # know --signals-to-handle; with an older torch, TERM
 SAVE_SECONDS=${SAVE_SECONDS:-150}                 # what a launcher leaves its processes to save, once told to stop
 MAX_REQUEUES_WITHOUT_PROGRESS=${MAX_REQUEUES_WITHOUT_PROGRESS:-3}
 # PROCESSES_PER_NODE=2                            # instead of one per GPU of the node (one, where it has none)

@@ -148,6 +148,7 @@ def test_what_the_trajectory_leaves_out() -> None:
         ("--optim-d.beta2 1", "--optim-d.beta2 1.0 must be at most 0.999999"),
         ("--kimg 0", "--kimg 0.0 must be above 0"),
         ("--data-options.background wite", "'wite' is no colour"),
+        ("--data-options.background rgb(999,0,0)", "'rgb(999,0,0)' is no colour"),
         ("--checkpoint.keep 1", "must be at least 2"),
         ("--augment.flip 1.5", "--augment.flip 1.5 must be at most 1"),
         ("--model.kernel 3", "choose 4 or 5"),

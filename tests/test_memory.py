@@ -75,7 +75,9 @@ def test_the_advice_can_be_followed() -> None:
     assert "--accumulation 5" in sentence
     check_batch(replace(SMALL, batch_size=20), 4, images=100)
     check_batch(replace(SMALL, batch_size=100, accumulation=5), 4, images=100)
-    assert "Not even one would fit" in advice(replace(SMALL, batch_size=4), 4, "no", torch.device("cpu"))
+    assert "No smaller batch would fit" in advice(replace(SMALL, batch_size=4), 4, "no", torch.device("cpu"))
+    assert "--batch-size 2 " in advice(replace(SMALL, batch_size=4), 1, "no", torch.device("cpu"))
+    assert "No smaller batch would fit" in advice(replace(SMALL, batch_size=2), 1, "no", torch.device("cpu"))
 
 
 def test_a_full_memory_becomes_a_sentence() -> None:
