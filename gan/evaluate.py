@@ -37,7 +37,7 @@ from gan.watchdog import Watchdog
 
 RESULTS = "evaluation.json"
 Entry = dict[str, Any]
-KEYS = {"run", "checkpoint", "iteration", "metric", "better", "values", "protocol"}
+KEYS = {"checkpoint", "metric", "better", "values", "protocol"}
 COUNT, DEFAULT_METRICS = 5000, ("swd", "frechet", "kernel", "prdc")
 
 
