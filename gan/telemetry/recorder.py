@@ -139,7 +139,8 @@ class Recorder:
     def show(self, entry: dict[str, float], now: float) -> None:
         """Update the bar; without a terminal, print a line instead."""
         losses = f"loss D {entry['loss/d']:.3f}, loss G {entry['loss/g']:.3f}"
-        summary = f"{entry['perf/images_per_second']:.4g} images/s, {losses}"
+        rate = entry["perf/images_per_second"]
+        summary = f"{rate:,.{0 if rate >= 10 else 2}f} images/s, {losses}"
         if self.verdict in VERDICTS:
             summary += f", {self.verdict}"
         if not self.bar.disable:

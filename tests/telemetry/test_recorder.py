@@ -60,6 +60,15 @@ def test_a_fault_that_comes_back_and_lasts_is_told_again(
     assert told == [("Warning", "500"), ("Healthy", "1000"), ("Warning", "3000"), ("Healthy", "11500")]
 
 
+@pytest.mark.parametrize(("rate", "told"), [(0.25, "0.25"), (12.3, "12"), (12345.6, "12,346")])
+def test_the_rate_can_be_read_on_slow_machines_and_on_fast_ones(
+    rate: float, told: str, tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder = Recorder(config, Accelerator(cpu=True), RunFolder(tmp_path), 20, 0, 20, Judge(0.69))
+    recorder.show({"iteration": 1, "loss/d": 1.0, "loss/g": 2.0, "perf/images_per_second": rate}, recorder.began)
+    assert f" {told} images/s, loss D 1.000, loss G 2.000, " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("stop", [0, 1, 2, 3, 5, 6, 12])
 def test_a_run_that_goes_on_has_told_what_it_told(
     stop: int, tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
