@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,6 +30,8 @@ COMMANDS = {
 }
 """The commands of `gan`: name → module and function."""
 
+PATIENCE = 10.0
+"""Seconds that a process with a fault to tell, which another is to print, leaves that one before it ends."""
 
 ABOUT = (
     "Around a run: list runs, draw their curves, pack images, draw new ones, measure",
@@ -46,7 +49,7 @@ def guarded(command: Callable[[], None]) -> int:
     try:
         command()
     except UserFault as fault:
-        if speaks(fault):
+        if speaks(fault) or not another_speaks(fault):
             with contextlib.suppress(OSError):
                 print(f"{fault.label}{' '.join(str(fault).split())}", file=sys.stderr, flush=True)
         return fault.exit_status
@@ -60,6 +63,17 @@ def speaks(fault: UserFault) -> bool:
     """Whether this process prints the fault: once for all where they have agreed on it, else once on each machine."""
     rank = os.environ.get("RANK" if fault.agreed else "LOCAL_RANK", "0")
     return rank == "0" or isinstance(fault, ProcessError)
+
+
+def another_speaks(fault: UserFault) -> bool:
+    """Whether the fault, which is not for this process to print, is printed by another. Gives that one time: the
+    launcher ends all its processes when the first of them has failed, this one too then. Who waits in vain has met the
+    fault alone."""
+    if fault.agreed and os.environ.get("GROUP_RANK", "0") != "0":
+        return True  # on another machine, which this one's launcher knows nothing of
+    with contextlib.suppress(KeyboardInterrupt):
+        time.sleep(PATIENCE)
+    return fault.agreed
 
 
 def train(arguments: list[str]) -> int:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 
+from gan.cli import PATIENCE
 from tests.conftest import (
     ROOT,
     TINY,
@@ -224,6 +225,34 @@ def test_wrong_launches_are_refused(launcher: tuple[str, ...], sentence: str, im
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert sentence in line
+
+
+@pytest.mark.parametrize(
+    ("differently", "seconds"),
+    [
+        # The launcher ends the slow one as soon as it sees that the other has failed
+        pytest.param("if os.environ.get('LOCAL_RANK') == '0': time.sleep(2)", 0, id="process 0 is slower"),
+        pytest.param(
+            "if os.environ.get('LOCAL_RANK') == '1': os.environ['ACCELERATE_USE_FSDP'] = 'true'",
+            PATIENCE,
+            id="process 1 alone meets it",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_fault_is_told_whoever_is_first_to_meet_it(
+    differently: str, seconds: float, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import os, time\n{differently}\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    if not seconds:
+        environment["ACCELERATE_USE_FSDP"] = "true"
+    words = (*TINY, "--data", images, "--out", tmp_path / "run", *SHORT)
+    began = time.monotonic()
+    result = run_script(*words, launcher=with_processes(2), env=environment)
+    assert result.returncode == 1
+    assert result.stderr.count("error: FSDP shards one model per run") == 1
+    assert time.monotonic() - began > seconds
 
 
 def test_a_name_that_is_no_text_is_refused_by_all(tmp_path: Path) -> None:
