@@ -1,7 +1,9 @@
 """The commands: train.py, and `gan` with its subcommands. Each imports what it needs: torch alone takes seconds."""
 
+import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import io
 import os
@@ -29,6 +31,8 @@ COMMANDS = {
     "doctor": ("gan.doctor", "print_diagnosis"),
 }
 """The commands of `gan`: name → module and function."""
+
+atexit.register(gc.freeze)  # or Python would end by looking through all of torch's objects for rubbish: a second
 
 PATIENCE = 10.0
 """Seconds that a process with a fault to tell, which another is to print, leaves that one before it ends."""

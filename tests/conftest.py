@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.commands import launch
 from PIL import Image
 from torch import Tensor
 
@@ -26,6 +26,8 @@ from tests.forked import run_forked
 
 ROOT = Path(__file__).parents[1]
 ITERATIONS, SEED = 6, 11  # of the runs made from `config`
+LAUNCHER = launch.__file__
+"""The program that `accelerate launch` is."""
 Run = Callable[..., subprocess.CompletedProcess[str]]
 QUIET = ("--track.wandb", "disabled", "--track.report", "False")
 """Neither W&B nor a report, each of which takes seconds."""
@@ -87,18 +89,15 @@ def run_script(*words: object, launcher: tuple[str, ...] = (), **options: Any) -
     """train.py in a process of its own (see forked.py), or `accelerate launch … train.py …` with the words of
     `launcher` between. Options: env and cwd, as of subprocess.run."""
     script = [str(ROOT / "train.py"), *map(str, words)]
-    if not launcher:
-        return run_forked(script, timeout=280, **options)
-    command = [sys.executable, "-m", "accelerate.commands.launch", *launcher, *script]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, **options)
+    command = [LAUNCHER, *launcher, *script] if launcher else script
+    return run_forked(command, timeout=280, **options)
 
 
 def run_module(
     name: str, *words: object, launcher: tuple[str, ...], timeout: float = 280
 ) -> subprocess.CompletedProcess[str]:
     """A module of the tests through `accelerate launch`."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", *launcher, "-m", name, *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    return run_forked([LAUNCHER, *launcher, "-m", name, *map(str, words)], timeout, cwd=ROOT)
 
 
 def train(*words: object, launcher: tuple[str, ...] = ()) -> str:

@@ -1,8 +1,8 @@
-"""train.py in a process of its own whose imports have been done: started as `python train.py`, they take most of a
-tiny run.
+"""train.py, or the launcher, in a process of its own whose imports have been done: started as `python train.py`, they
+take most of a tiny run.
 
 A server imports them once, and runs nothing; each run is a fork of it. What tests/faults and tests/slurm run, and all
-that goes through a launcher, starts with Python itself.
+that a launcher starts, begins with Python itself.
 """
 
 import atexit
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["gan.run", "torch._dynamo", "pytest"])
+server.set_forkserver_preload(["gan.run", "torch._dynamo", "accelerate.commands.launch", "pytest"])
 """An optimizer's first step imports torch._dynamo; pytest is the program whose process starts the forks."""
 
 

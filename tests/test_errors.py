@@ -47,8 +47,9 @@ def test_help_is_no_refusal(capsys: pytest.CaptureFixture[str]) -> None:
     ("fault", "agreed", "rank", "status", "told"),
     [
         (UsageError, False, {"RANK": "1", "LOCAL_RANK": "0"}, 2, True),
-        (UsageError, True, {"RANK": "1", "LOCAL_RANK": "0"}, 2, False),
-        (UsageError, False, {"RANK": "1", "LOCAL_RANK": "1"}, 2, False),
+        (UsageError, True, {"RANK": "1", "LOCAL_RANK": "0", "GROUP_RANK": "1"}, 2, False),
+        (UsageError, True, {"RANK": "1", "LOCAL_RANK": "1"}, 2, False),
+        (UsageError, False, {"RANK": "1", "LOCAL_RANK": "1"}, 2, True),
         (ProcessError, True, {"RANK": "1", "LOCAL_RANK": "1"}, 1, True),
         (RunError, True, {"RANK": "0", "LOCAL_RANK": "0"}, 1, True),
     ],
@@ -57,7 +58,9 @@ def test_who_says_it_and_how_the_command_ends(
     fault: type[UserFault], agreed: bool, rank: dict[str, str], status: int, told: bool,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Once for all processes where they agree, else once on each machine; what one process alone has met, it says."""
+    """Once for all processes where they agree, else once on each machine; what one process alone has met, it says, in
+    the end also where it left that to another, which has not ended the run."""
+    monkeypatch.setattr("gan.cli.PATIENCE", 0.01)
     for name, value in rank.items():
         monkeypatch.setenv(name, value)
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from gan.run import train as train_here
 from gan.run_folder import RunFolder
 from gan.trained import TrainedGenerator, load_generator, read_run
 from gan.watchdog import Watchdog
-from tests.conftest import ROOT, drawn, train, with_processes
+from tests.conftest import drawn, run_module, train, with_processes
 from tests.metrics.conftest import Processes
 
 Entries = list[dict[str, Any]]
@@ -59,8 +58,7 @@ def gan(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 
 def launched(*words: object, processes: int) -> str:
     """`accelerate launch … -m gan …`, which must succeed; what it printed."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", *with_processes(processes), "-m", "gan"]
-    result = subprocess.run([*launcher, *map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    result = run_module("gan", *words, launcher=with_processes(processes))
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 

@@ -17,7 +17,8 @@ import pytest
 from tests.conftest import ROOT, log_of
 from tests.faults.jobs import Job, gone, status_of
 
-SHORT = ("--iterations", 400, "--log-every", 1, "--sample-every", 20)
+ITERATIONS = 200
+SHORT = ("--iterations", ITERATIONS, "--log-every", 1, "--sample-every", 20)
 AMISS = ({"WANDB_API_KEY": "short"}, {"WANDB_MODE": "rubbish"}, {"WANDB_BASE_URL": "none"})
 
 
@@ -37,7 +38,7 @@ class Ended:
         return str(status_of(self.run)["state"])
 
 
-def end(job: Job, lost_at: int = 0, iterations: int = 400, patience: float = 60) -> Ended:
+def end(job: Job, lost_at: int = 0, iterations: int = ITERATIONS, patience: float = 60) -> Ended:
     job.wait_for_iteration(iterations)
     began = time.monotonic()
     code, said = job.end(patience)
@@ -112,9 +113,9 @@ SCENARIOS: dict[str, Callable[[Path, Path], Ended]] = {
 
 @pytest.fixture(scope="module")
 def ended(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Ended]]]:
-    """Two scenarios at a time, as they wait more than they work."""
+    """Four scenarios at a time, as they wait more than they work."""
     folder = tmp_path_factory.mktemp("trackers")
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(4) as pool:
         yield {name: pool.submit(act, folder / str(number) / "run", images)
                for number, (name, act) in enumerate(SCENARIOS.items())}  # fmt: skip
 
@@ -123,9 +124,9 @@ def assert_it_ended_well(ended: Ended) -> None:
     """After all its iterations, soon, and with every line of the log."""
     print(f"\nlost at iteration {ended.lost_at}, {ended.seconds:.1f} s from the last iteration to the end")
     assert ended.code == 0, ended.said
-    assert ended.lost_at < 400
+    assert ended.lost_at < ITERATIONS
     assert ended.seconds < 25
-    assert [entry["iteration"] for entry in log_of(ended.run)] == list(range(1, 401))
+    assert [entry["iteration"] for entry in log_of(ended.run)] == list(range(1, ITERATIONS + 1))
     assert ended.state == "finished"
 
 
