@@ -106,3 +106,10 @@ def test_the_commands_of_the_document_are_understood() -> None:
             understood(words)
         else:
             assert parse(words).dry_run
+
+
+def test_a_command_does_not_end_by_looking_through_all_objects_for_rubbish() -> None:
+    """What is registered first is called last."""
+    code = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0)); import gan.cli"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "True\n"
