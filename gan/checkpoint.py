@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,7 @@ class Checkpoint:
 
 
 def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, Any], keep: int | None) -> Path:
-    """Write a checkpoint for `iteration`, then remove all but the newest `keep` (None: remove none) and the best. Call
-    it on one process only. Raises OSError.
+    """Write a checkpoint for `iteration`, then `prune`. Call it on one process only. Raises OSError.
 
     Each file reaches the disk before the manifest, the manifest before the rename, the rename before anything older
     is removed. A crash at any moment leaves the earlier checkpoints as they were.
@@ -51,6 +51,7 @@ def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, A
     unfinished = folder / f".unfinished-{target.name}"
     for leftover in folder.glob(".unfinished-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+    prune(folder, keep)  # where `keep` has been lowered, as the disk is full
     unfinished.mkdir(parents=True)
     try:
         contents = {f"{name}.safetensors": to_bytes(group) for name, group in tensors.items()}
@@ -66,6 +67,12 @@ def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, A
         remove(target)
     unfinished.rename(target)
     flush_folder(folder)
+    prune(folder, keep)
+    return target
+
+
+def prune(folder: Path, keep: int | None) -> None:
+    """Remove all but the newest `keep` checkpoints (None: remove none) and the best."""
     spared, _ = best(folder)
     for old in listed(folder)[keep:] if keep else []:
         try:
@@ -73,7 +80,22 @@ def save(folder: Path, iteration: int, tensors: TensorGroups, state: dict[str, A
                 remove(old)
         except OSError as error:  # the new one is safe; a network disk may hold on to an old one for a while
             say(f"Warning: {old} could not be removed ({error.strerror or error}).")
-    return target
+
+
+def take_over(path: Path, folder: Path) -> None:
+    """Have the checkpoint at `path` in `folder` too: whole, or not at all. Its files are shared where the disk can.
+    Raises OSError."""
+
+    def share(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+
+    unfinished = folder / f".unfinished-{path.name}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(path, unfinished, copy_function=share)
+    unfinished.rename(folder / path.name)
 
 
 def place(folder: Path, iteration: int) -> Path:
@@ -102,7 +124,7 @@ def load(path: Path) -> Checkpoint:
 def read_checked(path: Path, name: str, facts: dict[str, Any]) -> bytes:
     """A file of a checkpoint, of the size and checksum in its manifest. Raises DamageError and OSError."""
     file = path / name
-    if Path(name).name != name or not file.is_file():
+    if Path(name).name != name or not stat.S_ISREG(os.stat(file).st_mode):  # is_file() would hide a fault of the disk
         raise DamageError(f"{file} is missing")
     content = file.read_bytes() if file.stat().st_size == facts["bytes"] else b""
     if hashlib.sha256(content).hexdigest() != facts["sha256"]:
@@ -114,7 +136,7 @@ def to_message(found: Checkpoint | None) -> bytes:
     """A checkpoint, or none, for the way to another process."""
     if found is None:
         return b""
-    note = json.dumps([str(found.path), found.state]).encode()
+    note = json.dumps([str(found.path), found.state, list(found.tensors)]).encode()
     named = {f"{group}/{name}": value for group, tensors in found.tensors.items() for name, value in tensors.items()}
     return to_bytes({"note": torch.frombuffer(bytearray(note), dtype=torch.uint8), **named})
 
@@ -124,11 +146,11 @@ def from_message(content: bytes) -> Checkpoint | None:
     if not content:
         return None
     named = safetensors.torch.load(content)
-    path, state = json.loads(bytes(named.pop("note").tolist()))
-    tensors: TensorGroups = {}
+    path, state, groups = json.loads(bytes(named.pop("note").tolist()))
+    tensors: TensorGroups = {group: {} for group in groups}  # an optimizer's is empty before its first update
     for full_name, value in named.items():
         group, _, name = full_name.partition("/")
-        tensors.setdefault(group, {})[name] = value
+        tensors[group][name] = value
     return Checkpoint(Path(path), tensors, state)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tyro
 
-from gan.errors import ProcessError, UsageError, UserFault, plain_refusals, suggestion
+from gan.errors import UsageError, UserFault, plain_refusals, speaks, suggestion, tell
 from gan.listing import recipe_in, table_of_recipes
 from gan.telemetry.console import fall_silent, say
 
@@ -54,8 +54,7 @@ def guarded(command: Callable[[], None]) -> int:
         command()
     except UserFault as fault:
         if speaks(fault) or not another_speaks(fault):
-            with contextlib.suppress(OSError):
-                print(f"{fault.label}{' '.join(str(fault).split())}", file=sys.stderr, flush=True)
+            tell(fault)
         return fault.exit_status
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr, flush=True)
@@ -63,18 +62,13 @@ def guarded(command: Callable[[], None]) -> int:
     return 0
 
 
-def speaks(fault: UserFault) -> bool:
-    """Whether this process prints the fault: once for all where they have agreed on it, else once on each machine."""
-    rank = os.environ.get("RANK" if fault.agreed else "LOCAL_RANK", "0")
-    return rank == "0" or isinstance(fault, ProcessError)
-
-
 def another_speaks(fault: UserFault) -> bool:
     """Whether the fault, which is not for this process to print, is printed by another. Gives that one time: the
     launcher ends all its processes when the first of them has failed, this one too then. Who waits in vain has met the
     fault alone."""
-    if fault.agreed and os.environ.get("GROUP_RANK", "0") != "0":
-        return True  # on another machine, which this one's launcher knows nothing of
+    if fault.agreed and (not fault.awaited or os.environ.get("GROUP_RANK", "0") != "0"):
+        return True  # a launcher knows nothing of other machines
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(KeyboardInterrupt):
         time.sleep(PATIENCE)
     return fault.agreed

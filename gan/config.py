@@ -581,6 +581,11 @@ def images_per_iteration(config: Config) -> int:
     return config.batch_size * config.objective.n_critic
 
 
+def same_command(config: Config) -> str:
+    """What goes on with a run, in words; another `--resume` would not."""
+    return "the same command" if config.resume == "auto" else "the same command with --resume auto"
+
+
 def total_iterations(config: Config, images: int) -> int:
     """The run's length in iterations, rounded up. An iteration shows D a batch for each of its updates."""
     if config.iterations is not None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
@@ -14,6 +16,10 @@ class UserFault(Exception):
     label = "error: "
     agreed = False
     """The same fault has been raised on every process, so the main one prints it."""
+    awaited = True
+    """A process that leaves it to another to print the fault gives that one time before it ends."""
+    told = False
+    """It has been printed."""
 
 
 class UsageError(UserFault):
@@ -28,6 +34,20 @@ class RunError(UserFault):
 
 class ProcessError(RunError):
     """A fault of one process alone, which prints it itself."""
+
+
+def tell(fault: UserFault) -> None:
+    """Print the fault as one sentence, once."""
+    if not fault.told:
+        with contextlib.suppress(OSError):
+            print(f"{fault.label}{' '.join(str(fault).split())}", file=sys.stderr, flush=True)
+    fault.told = True
+
+
+def speaks(fault: UserFault) -> bool:
+    """Whether this process tells the fault: one for all where they have agreed on it, else one on each machine."""
+    rank = os.environ.get("RANK" if fault.agreed else "LOCAL_RANK", "0")
+    return rank == "0" or isinstance(fault, ProcessError)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -27,22 +28,32 @@ def table_of_recipes() -> str:
 
 def best(folder: Path) -> tuple[Path | None, dict[str, Any]]:
     """The best of the checkpoints with a "score" {"metric", "value", "better": "lower" | "higher"} in their state, and
-    that score; of equals the newest. (None, {}) where none has one. Scores of another metric than the newest one's do
-    not count."""
+    that score; of equals the newest. (None, {}) where none has one. Scores that were not measured as the newest one
+    was do not count: by another metric, with another number of images, against others."""
     scored: list[tuple[Path, dict[str, Any]]] = []
     for path in listed(folder):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             score = json.loads((path / "state.json").read_text())["score"]
-            if math.isfinite(score["value"]) and score["metric"] == (scored[0][1] if scored else score)["metric"]:
+            if math.isfinite(score["value"]) and protocol(score) == protocol(scored[0][1] if scored else score):
                 scored.append((path, score))
     sign = -1 if scored and scored[0][1]["better"] == "higher" else 1
     return min(scored, key=lambda one: sign * one[1]["value"], default=(None, {}))
 
 
+def protocol(score: dict[str, Any]) -> tuple[Any, ...]:
+    """How it was measured; scores of different ones cannot be compared. Raises KeyError."""
+    return score["metric"], score.get("count"), score.get("images")
+
+
 def listed(folder: Path) -> list[Path]:
-    """Finished checkpoints, newest first. A copy under another name is none."""
-    names = [path for path in folder.glob("iteration-*") if re.fullmatch(r"iteration-\d{8,}", path.name)]
-    return sorted(names, key=iteration_of, reverse=True)
+    """Finished checkpoints, newest first; none where there is no folder. A copy under another name is none. Raises
+    OSError."""
+    try:
+        names = os.listdir(folder)  # Path.glob() takes a folder that cannot be read for an empty one, from Python 3.13
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    paths = [folder / name for name in names if re.fullmatch(r"iteration-\d{8,}", name)]
+    return sorted(paths, key=iteration_of, reverse=True)
 
 
 def iteration_of(path: Path) -> int:

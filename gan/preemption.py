@@ -1,6 +1,7 @@
 """A run that is told to stop finishes its iteration, saves and leaves; all of its processes after the same iteration.
 
-SIGTERM, SIGUSR1, SIGUSR2 and SIGINT (Ctrl-C) ask for it. One process having got the signal is enough.
+SIGTERM, SIGUSR1, SIGUSR2, SIGINT (Ctrl-C) and SIGHUP (its terminal is gone) ask for it, but not where they were
+ignored from the start, as nohup does with SIGHUP. One process having got the signal is enough.
 """
 
 import os
@@ -16,7 +17,9 @@ from torch import Tensor, distributed
 from gan.errors import UserFault
 from gan.orphans import LAUNCHERS
 
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT") if hasattr(signal, name)]
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP") if hasattr(signal, name)
+]
 LAG = 4
 """Iterations after which a GPU's answer is read: long since there, so nobody waits for it."""
 
@@ -27,6 +30,7 @@ class Preempted(UserFault):
     exit_status = 75
     label = ""
     agreed = True
+    awaited = False
 
 
 class Preemption:
@@ -43,12 +47,16 @@ class Preemption:
         self.waiting: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
 
     def __enter__(self) -> "Preemption":
-        self.former: dict[int, Any] = {number: signal.signal(number, self.note) for number in SIGNALS}
+        heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self.former: dict[int, Any] = {number: signal.signal(number, self.note) for number in heeded}
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self.former.items():
-            signal.signal(number, handler)
+        """Where one of several processes fails, the launcher tells the others to end while they still write down what
+        there is: they go on noting it."""
+        if self.processes == 1 or error == (None, None, None):
+            for number, handler in self.former.items():
+                signal.signal(number, handler)
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The signal handler: note the signal; end at once where the user insists."""

@@ -34,12 +34,16 @@ def find_source(config: Config, found: Checkpoint | None) -> Checkpoint | None:
 
 
 def clear_the_way(config: Config, folder: RunFolder, found: Checkpoint | None) -> None:
-    """Set aside what is not gone on with."""
+    """Set aside what is not gone on with. A checkpoint of this very folder stays, so that the run goes on from it also
+    where it is stopped before it has saved one of its own."""
     if config.resume == "auto" and found is not None:
         checkpoint.set_damaged_aside(folder.checkpoints, found.path)
     else:
-        folder.set_aside(config.checkpoint.every)
+        own = found is not None and found.path.parent.resolve() == folder.checkpoints.resolve()
+        aside = folder.set_aside(config.checkpoint.every)
         folder.create()
+        if found is not None and own and aside is not None:
+            checkpoint.take_over(aside / folder.checkpoints.name / found.path.name, folder.checkpoints)
     if found is not None:
         say(f"Going on from {found.path}.")
 

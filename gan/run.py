@@ -7,10 +7,10 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from gan.config import Config
+from gan.config import Config, same_command
 from gan.data.pack import Pack, open_pack
 from gan.data.sources import path_of
-from gan.errors import ProcessError, UsageError, suggestion
+from gan.errors import ProcessError, UsageError, UserFault, speaks, suggestion, tell
 from gan.memory import advice, is_out_of_memory
 from gan.metrics import METRICS
 from gan.preemption import Preempted
@@ -37,7 +37,7 @@ def train(config: Config) -> None:
 def train_on(accelerator: Accelerator, config: Config) -> None:
     """The run, in the process group that there is."""
     folder = RunFolder(Path(str(config.out)))
-    with Watchdog(accelerator, config.distributed.timeout) as watchdog:
+    with Watchdog(accelerator, config.distributed.timeout, farewell(config)) as watchdog:
         together(accelerator, lambda: check_places(config, folder))
         trainer = prepare(config, accelerator, folder, watchdog)
         watchdog.report = trainer.record_failure
@@ -48,6 +48,8 @@ def train_on(accelerator: Accelerator, config: Config) -> None:
             raise
         except BaseException as error:
             reason = str(error) or type(error).__name__
+            if isinstance(error, UserFault) and speaks(error):
+                tell(error)  # at once: what follows may take longer than a launcher waits
             trainer.record_failure(reason)
             if trainer.recorder:
                 trainer.recorder.close("failed", trainer.iteration, reason)
@@ -83,10 +85,15 @@ def plain_faults(config: Config, accelerator: Accelerator, watchdog: Watchdog) -
         elif config.speed.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             fault = f"--speed.compile does not work here ({str(error).strip().splitlines()[0]}). Leave it out."
         elif lost := watchdog.lost():
-            fault = f"{lost}. The run ends here; the same command goes on from its newest checkpoint."
+            fault = f"{lost}. {farewell(config)}"
         else:
             raise
         raise ProcessError(f"process {accelerator.process_index}: {fault}") from error
+
+
+def farewell(config: Config) -> str:
+    """Said where a process that others wait for is lost."""
+    return f"The run ends here; {same_command(config)} goes on from its newest checkpoint."
 
 
 def check_places(config: Config, folder: RunFolder) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from gan import __version__
+from gan.data.locks import NO_LOCKS, lock_at
 from gan.errors import RunError, UsageError
 from gan.telemetry.console import say
 
@@ -50,7 +51,7 @@ class RunFolder:
             for folder in (self.path, self.checkpoints, self.samples):
                 probe = folder / ".writable"
                 probe.touch()
-                probe.unlink()
+                probe.unlink(missing_ok=True)  # another command may be trying the same
         except OSError as error:
             raise self.unwritable(error) from None
 
@@ -76,15 +77,19 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
 
     def lock(self) -> None:
-        """Keep other runs out, until `unlock`. Raises UsageError when one is in already."""
-        lock = filelock.FileLock(self.path / ".lock")
+        """Keep other runs out, until `unlock`; on a disk that knows no locks, say that it cannot. Raises UsageError
+        when one is in already."""
+        lock = lock_at(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             fault = f"another process is training in {self.path}. Wait for it, or choose another --out."
             raise UsageError(fault) from None
         except OSError as error:
-            raise UsageError(f"cannot lock the run folder {self.path}: {error.strerror}.") from None
+            if error.errno not in NO_LOCKS:
+                raise UsageError(f"cannot lock the run folder {self.path}: {error.strerror}.") from None
+            say(f"Warning: the disk of {self.path} knows no locks: see to it that no other run trains there.")
+            return
         self.locked, self.locked_file = lock, os.stat(lock.lock_file).st_ino
 
     def unlock(self) -> None:
@@ -96,7 +101,7 @@ class RunFolder:
         """Make the folders and the lock again where somebody has removed them; whether that was so. Raises OSError, and
         UsageError when another run has come in meanwhile."""
         lock = self.path / ".lock"
-        held = lock.exists() and os.stat(lock).st_ino == self.locked_file
+        held = self.locked is None or (lock.exists() and os.stat(lock).st_ino == self.locked_file)
         whole = held and self.samples.exists() and (self.path / "config.yaml").exists()
         if not whole:
             self.make()
@@ -115,18 +120,20 @@ class RunFolder:
                 (self.path / ".lock").unlink(missing_ok=True)
                 self.path.rmdir()
 
-    def set_aside(self, every: int) -> None:
-        """Move a former run's files to previous-1/, previous-2/, …, so that a new record can start and none is lost.
-        What did not get as far as its first checkpoint, after `every` iterations, is written over."""
+    def set_aside(self, every: int) -> Path | None:
+        """Move a former run's files to previous-1/, previous-2/, …, so that a new record can start and none is lost;
+        where they are now. What did not get as far as its first checkpoint, after `every` iterations, is written over.
+        """
         present = [self.path / name for name in CONTENTS if (self.path / name).exists()]
         if not self.holds_run(every):
-            return
+            return None
         number = next(n for n in itertools.count(1) if not (self.path / f"previous-{n}").exists())
         aside = self.path / f"previous-{number}"
         aside.mkdir()
         for item in present:
             item.rename(aside / item.name)
         say(f"The run that was in {self.path} is now in {aside}.")
+        return aside
 
     def holds_run(self, every: int) -> bool:
         """Whether a run is in here that got as far as its first checkpoint, after `every` iterations."""
@@ -187,7 +194,7 @@ def held(run: Path) -> bool:
     if not lock.exists():
         return False
     try:
-        with filelock.FileLock(lock).acquire(timeout=0):
+        with lock_at(lock).acquire(timeout=0):
             return False
     except (filelock.Timeout, OSError):
         return True

@@ -21,8 +21,9 @@ class Saver:
     is killed loses what came after its newest whole checkpoint, at most twice the interval.
     """
 
-    def __init__(self, folder: RunFolder, options: CheckpointConfig):
-        self.folder, self.options = folder, options
+    def __init__(self, folder: RunFolder, options: CheckpointConfig, same_command: str = "the same command"):
+        """`same_command`: what goes on with the run, in words."""
+        self.folder, self.options, self.same_command = folder, options, same_command
         self.thread = ThreadPoolExecutor(1, "saver")
         self.writing: Future[None] | None = None
         self.failures = 0
@@ -86,7 +87,7 @@ class Saver:
         )
         most = self.options.max_failures
         if last or self.failures >= most:
-            raise RunError(f"{fault} Make room; the same command then goes on from there.") from None
+            raise RunError(f"{fault} Make room; {self.same_command} then goes on from there.") from None
         say(f"Warning: {fault} Training goes on ({self.failures} of at most {most} in a row).")
 
 

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from gan import checkpoint
 from gan.augment import AUGMENTS, augment, background_of
 from gan.checkpoint import Checkpoint
-from gan.config import Config, total_iterations
+from gan.config import Config, same_command, total_iterations
 from gan.data.batches import Batches, is_resident, pyramid
 from gan.data.pack import Pack
 from gan.draws import Draws
 from gan.ema import fit_statistics, update_ema
 from gan.errors import RunError
 from gan.evaluate import Evaluator, headlines
+from gan.memory import is_out_of_memory
 from gan.metrics import METRICS
 from gan.networks import NETWORKS, Images
 from gan.networks.batchnorm import synchronise
@@ -61,7 +62,7 @@ class Trainer:
         self.background = background_of(config, self.device, self.dtype)
         self.total = total_iterations(config, len(images))
         self.identity = identity_of(config, accelerator, pack.content)
-        self.saver, self.ending = Saver(folder, config.checkpoint), False
+        self.saver, self.ending = Saver(folder, config.checkpoint, same_command(config)), False
         self.evaluator = None if config.eval.every is None else Evaluator(
             config, pack, accelerator, [config.eval.metric], config.eval.count)  # fmt: skip
         self.measured: dict[str, float] = {}
@@ -127,9 +128,8 @@ class Trainer:
             self.accelerator.wait_for_everyone()
             watchdog.stop()  # the others may leave now; what follows is the main process' alone
             if preemption.signal:
-                same = "The same command" if config.resume == "auto" else "The same command with --resume auto"
                 stopped = (f"Stopped by {Signals(preemption.signal).name}; saved at iteration {self.iteration} of "
-                           f"{self.total}. {same} goes on from there.")  # fmt: skip
+                           f"{self.total}. {same_command(config).capitalize()} goes on from there.")  # fmt: skip
                 recorder.close("preempted", self.iteration, stopped)
                 raise Preempted(stopped)
             self.conclude(recorder)
@@ -259,7 +259,8 @@ class Trainer:
         self.measured = {f"eval/{key}": value for key, value in values.items()}
         if values:  # on the main process
             value, better = values[METRICS[name].chief or name], METRICS[name].better
-            self.score = {"score": {"metric": name, "value": value, "better": better}}
+            self.score = {"score": {"metric": name, "value": value, "better": better, "count": self.config.eval.count,
+                                    "images": self.identity["images"]}}  # fmt: skip
 
     def fit_average(self) -> None:
         """Let the averaged G be drawn from, at this iteration."""
@@ -334,14 +335,18 @@ class Trainer:
         found = self.from_disk(lambda: find_checkpoint(self.config, self.folder, self.identity, self.total))
         source = self.from_disk(lambda: find_source(self.config, found))
         main = self.accelerator.is_main_process
-        together(self.accelerator, lambda: clear_the_way(self.config, self.folder, found) if main else None)
         if source is not None:
             table = initialise_from(source, self.config, self.G, self.D)
             self.G_ema.load_state_dict(self.G.state_dict())
             if main:
                 say(table)
-        if found is None:
-            return 0
+        if found is not None:
+            self.go_on_from(found)
+        together(self.accelerator, lambda: clear_the_way(self.config, self.folder, found) if main else None)
+        return int(found.state["iteration"]) if found else 0
+
+    def go_on_from(self, found: Checkpoint) -> None:
+        """Networks, optimizers and scalers as they were. Raises RunError where they do not fit."""
         try:
             for name, module in (("generator", self.G), ("generator_ema", self.G_ema), ("discriminator", self.D)):
                 module.load_state_dict(found.tensors[name])
@@ -350,8 +355,9 @@ class Trainer:
                 player.load_state(found.state[f"amp_{letter}"])
                 if self.config.resume_changed:
                     player.in_a_row.zero_()  # what changed may have cured it
-            return int(found.state["iteration"])
         except (RuntimeError, KeyError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
             raise RunError(f"{found.path} does not fit this version of the trainer ({error}).") from None
 
     def from_disk(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
@@ -404,7 +410,7 @@ class Trainer:
             self.folder.write_status("failed", self.iteration, total=self.total, reason=reason)
             self.saver.wait(3)
             last = next((path.name for path in checkpoint.listed(self.folder.checkpoints)), "the beginning")
-            say(f"Stopped at iteration {self.iteration}; the same command goes on from {last}.")
+            say(f"Stopped at iteration {self.iteration}; {same_command(self.config)} goes on from {last}.")
 
     def conclude(self, recorder: Recorder) -> None:
         """Say that it is done, what to look at, and what to try next."""

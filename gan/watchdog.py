@@ -21,8 +21,6 @@ set_timeout = getattr(distributed, "set_timeout", None) or distributed.distribut
 PATIENCE = timedelta(hours=12)
 """How long a collective may take before training begins: one machine may pack its images while another waits."""
 
-FAREWELL = "The run ends here; the same command goes on from its newest checkpoint."
-
 
 class Watchdog(threading.Thread):
     """Watches from `with` to its end, or to `stop`; a run of one process has nothing to watch.
@@ -32,7 +30,7 @@ class Watchdog(threading.Thread):
     seen, not by the clock, so a job that was suspended as a whole goes on unharmed.
     """
 
-    def __init__(self, accelerator: Accelerator, limit_s: float, farewell: str = FAREWELL):
+    def __init__(self, accelerator: Accelerator, limit_s: float, farewell: str):
         super().__init__(daemon=True, name="watchdog")
         self.farewell = farewell
         self.rank, self.processes = accelerator.process_index, accelerator.num_processes

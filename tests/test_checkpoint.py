@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import random
@@ -80,6 +81,45 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
         write(tmp_path, iteration, keep=3)
     assert sorted(os.listdir(tmp_path)) == ["iteration-00000003", "iteration-00000004", "iteration-00000010"]
     assert checkpoint.load_newest(tmp_path / "nothing") is None
+
+
+def test_fewer_are_kept_on_a_full_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too many goes first: the new one may need its room."""
+    for iteration in (1, 2, 3):
+        write(tmp_path, iteration)
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_durably", full)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path, 4, keep=2)
+    assert [path.name for path in checkpoint.listed(tmp_path)] == ["iteration-00000003", "iteration-00000002"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_one_is_taken_over_by_another_folder(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError
+
+    path = write(tmp_path / "former")
+    (tmp_path / "own").mkdir()
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
+    checkpoint.take_over(path, tmp_path / "own")
+    assert checkpoint.load(tmp_path / "own" / path.name).state == checkpoint.load(path).state
+    assert os.listdir(tmp_path / "own") == [path.name]
+
+
+def test_another_process_gets_what_there_is(tmp_path: Path) -> None:
+    """Groups without tensors too, as an optimizer's is before its first update."""
+    found = checkpoint.load(write(tmp_path, tensors={**TENSORS, "none yet": {}}))
+    received = checkpoint.from_message(checkpoint.to_message(found))
+    assert received is not None
+    assert (received.path, received.state, received.tensors.keys()) == (found.path, found.state, found.tensors.keys())
+    for group, tensors in TENSORS.items():
+        assert all(received.tensors[group][name].equal(value) for name, value in tensors.items())
+    assert checkpoint.from_message(checkpoint.to_message(None)) is None
 
 
 def test_saving_again_replaces(tmp_path: Path) -> None:

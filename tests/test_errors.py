@@ -7,7 +7,7 @@ import pytest
 import tyro
 
 from gan.cli import guarded
-from gan.errors import ProcessError, RunError, UsageError, UserFault, plain_refusals, suggestion
+from gan.errors import ProcessError, RunError, UsageError, UserFault, plain_refusals, suggestion, tell
 
 
 def test_a_near_word_is_suggested_and_a_far_one_is_not() -> None:
@@ -71,3 +71,15 @@ def test_who_says_it_and_how_the_command_ends(
 
     assert guarded(command) == status
     assert capsys.readouterr().err == ("error: the disk is full.\n" if told else "")
+
+
+def test_a_fault_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run does it at once, and the command would at its end."""
+    fault = RunError("the disk is full.")
+
+    def command() -> None:
+        tell(fault)
+        raise fault
+
+    assert guarded(command) == 1
+    assert capsys.readouterr().err == "error: the disk is full.\n"

@@ -1,5 +1,6 @@
 """Recipes and checkpoints, listed."""
 
+import errno
 import json
 import re
 import subprocess
@@ -32,10 +33,11 @@ def test_recipes_are_listed_once_for_all_processes(
     assert not capsys.readouterr().out
 
 
-def scored(folder: Path, iteration: int, value: object, better: str, metric: str = "swd") -> Path:
+def scored(folder: Path, iteration: int, value: object, better: str, metric: str = "swd", **protocol: object) -> Path:
     """What `best` reads of a checkpoint."""
     (path := folder / f"iteration-{iteration:08d}").mkdir()
-    (path / "state.json").write_text(json.dumps({"score": {"metric": metric, "value": value, "better": better}}))
+    score = {"metric": metric, "value": value, "better": better, **protocol}
+    (path / "state.json").write_text(json.dumps({"score": score}))
     return path
 
 
@@ -59,6 +61,23 @@ def test_scores_of_another_metric_and_rubbish_do_not_count(tmp_path: Path) -> No
     (tmp_path / "iteration-00000007" / "state.json").write_text("{}")
     assert best(tmp_path) == (good, {"metric": "swd", "value": 5, "better": "lower"})
     assert best(tmp_path / "nothing") == (None, {})
+
+
+def test_only_scores_that_were_measured_alike_are_compared(tmp_path: Path) -> None:
+    for number, (count, images) in enumerate(((20, "a"), (4, "b"), (4, "a"), (4, "a"), (20, "a")), 1):
+        scored(tmp_path, number, number, "lower", count=count, images=images)
+    assert best(tmp_path)[1]["value"] == 1
+    scored(tmp_path, 6, 6, "lower", count=4, images="a")
+    assert best(tmp_path)[1]["value"] == 3
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.listdir", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        listed(tmp_path)
 
 
 def test_the_best_is_the_lowest_or_the_highest_and_of_equals_the_newest(tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def test_a_full_memory_becomes_a_sentence() -> None:
     accelerator = Accelerator(cpu=True)
     with (
         pytest.raises(ProcessError, match="process 0: out of memory: 32 images at a time need"),
-        plain_faults(SMALL, accelerator, Watchdog(accelerator, 60)),
+        plain_faults(SMALL, accelerator, Watchdog(accelerator, 60, "")),
     ):
         torch.empty(2**50)
-    with pytest.raises(RuntimeError, match="size"), plain_faults(SMALL, accelerator, Watchdog(accelerator, 60)):
+    with pytest.raises(RuntimeError, match="size"), plain_faults(SMALL, accelerator, Watchdog(accelerator, 60, "")):
         torch.zeros(2) + torch.zeros(3)  # other faults keep their traceback

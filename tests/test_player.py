@@ -94,7 +94,7 @@ def test_scale_and_skipped_updates_are_logged(config: Config) -> None:
     trainer.total = 2
     parameter = next(iter(trainer.G.parameters()))
     hook = parameter.register_hook(lambda gradient: gradient * float("nan"))
-    trainer.run(Watchdog(trainer.accelerator, limit_s=60))
+    trainer.run(Watchdog(trainer.accelerator, limit_s=60, farewell=""))
     hook.remove()
     lines = [json.loads(line) for line in trainer.folder.log.read_text().splitlines()]
     assert [line["amp/skipped_g"] for line in lines] == [1, 2]
@@ -203,7 +203,7 @@ def test_many_skipped_updates_in_a_row_end_the_run_with_a_diagnosis(config: Conf
     save(trainer)
     next(iter(trainer.G.parameters())).register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(RunError) as fault:
-        trainer.run(Watchdog(trainer.accelerator, limit_s=60))
+        trainer.run(Watchdog(trainer.accelerator, limit_s=60, farewell=""))
     assert "G's gradients have not been finite since iteration 1: its last 3 updates were skipped" in str(fault.value)
     assert "Precision float32, learning rate 0.001" in str(fault.value)
     assert "--optim-g.lr" in str(fault.value)
@@ -235,7 +235,7 @@ def test_a_stop_before_the_first_iteration_is_saved_too(config: Config, monkeypa
     trainer = build(config, "run", "no")
     monkeypatch.setattr(Preemption, "due", at_once)
     with pytest.raises(Preempted, match="Stopped by SIGTERM; saved at iteration 0 of 1000"):
-        trainer.run(Watchdog(trainer.accelerator, limit_s=60))
+        trainer.run(Watchdog(trainer.accelerator, limit_s=60, farewell=""))
     again, fresh = build(config, "run", "no"), build(config, "fresh", "no")
     assert [path.name for path in again.folder.checkpoints.iterdir()] == ["iteration-00000000"]
     for trainer in (again, fresh):

@@ -1,14 +1,10 @@
 """Runs that go on, by the real script: to the same weights, and only where they belong."""
 
-import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, TINY, assert_same_weights, checkpoint_of, log_of, run_script, train, without_clock
+from tests.conftest import TINY, assert_same_weights, checkpoint_of, log_of, run_script, train, without_clock
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -58,21 +54,31 @@ def test_the_ways_to_resume(images: Path, tmp_path: Path) -> None:
     assert checkpoint_of(run, 2)
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_weights(images: Path, tmp_path: Path) -> None:
-    words = ("--data", images, "--checkpoint.every", 2, "--log-every", 3, "--iterations", 120)
-    train(*words, "--out", tmp_path / "straight")
-    command = [sys.executable, str(ROOT / "train.py"), *TINY, *map(str, words), "--out", str(tmp_path / "killed")]
-    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while not list((tmp_path / "killed" / "checkpoints").glob("iteration-0000002?")):
-        assert victim.poll() is None
-        time.sleep(0.01)
-    victim.kill()
-    victim.wait()
-    assert json.loads((tmp_path / "killed" / "status.json").read_text())["state"] == "running"
-    assert "Going on from" in train(*words, "--out", tmp_path / "killed")
-    assert_same_weights(checkpoint_of(tmp_path / "straight", 120), checkpoint_of(tmp_path / "killed", 120))
-    iterations = [entry["iteration"] for entry in log_of(tmp_path / "killed")]
-    assert iterations == sorted(set(iterations))
+def test_going_back_in_ones_own_folder_can_be_repeated(images: Path, tmp_path: Path) -> None:
+    """The run ends before it has saved anything; what it went on from is there again, for both commands."""
+    run = tmp_path / "run"
+    words = ("--data", images, "--checkpoint.every", 2, "--out", run)
+    train(*words, "--iterations", 4)
+    start = run / "checkpoints" / "iteration-00000002"
+    diverging = ("--optim-d.lr", 1e30, "--resume-changed", True, "--max-skipped", 1, "--log-every", 1)
+    for _ in range(2):
+        ended = run_script(*TINY, *words, "--iterations", 9, "--resume", start, *diverging)
+        assert (ended.returncode, ended.stdout.count(f"Going on from {start}")) == (1, 1), ended.stderr
+        assert "the same command with --resume auto goes on from iteration-00000002" in ended.stdout
+        assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [start.name]
+    assert f"Going on from {start}" in train(*words, "--iterations", 4)
+    assert (run / "previous-1" / "checkpoints" / "iteration-00000004").is_dir()
+
+
+def test_a_refused_command_leaves_the_former_run_in_its_place(images: Path, tmp_path: Path) -> None:
+    words = ("--data", images, "--iterations", 1)
+    train(*words, "--out", tmp_path / "other", "--model.width", 12, "--model.z-dim", 9)
+    train(*words, "--out", tmp_path / "run")
+    anew = (*words, "--out", tmp_path / "run", "--resume", "never", "--init-from", tmp_path / "other")
+    refused = run_script(*TINY, *anew)
+    assert (refused.returncode, refused.stderr.count("fits this network")) == (2, 1)
+    assert not (tmp_path / "run" / "previous-1").exists()
+    assert "has already finished" in train(*words, "--out", tmp_path / "run")
 
 
 def test_another_run_is_not_continued(images: Path, tmp_path: Path) -> None:

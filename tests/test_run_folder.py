@@ -1,5 +1,6 @@
 """A run's folder: taken by one process, rewound, set aside, and left as it was found."""
 
+import errno
 import json
 import os
 import shutil
@@ -87,6 +88,26 @@ def test_a_lock_that_was_removed_is_taken_again_or_missed(tmp_path: Path) -> Non
     second.lock()
     with pytest.raises(UsageError, match="another process is training"):
         first.restore()
+
+
+@pytest.mark.parametrize("fault", [errno.ENOLCK, errno.ENOSYS], ids=["NFS", "Lustre"])
+def test_a_disk_without_locks_is_no_hindrance(
+    fault: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does a run that was killed there leave a lock that nobody takes away."""
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(fault, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    (tmp_path / "config.yaml").touch()
+    for _ in range(2):
+        folder = RunFolder(tmp_path)
+        folder.create()
+        folder.lock()
+        assert not folder.restore()
+        assert "knows no locks: see to it that no other run trains there" in capsys.readouterr().out
+    folder.unlock()
 
 
 def test_folders_in_which_nothing_can_be_written_are_refused() -> None:

@@ -54,7 +54,7 @@ def watch(store: Store, monkeypatch: pytest.MonkeyPatch, beat: bool, progress: b
 
     monkeypatch.setattr("os._exit", leave)
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
-    dog = Watchdog(SimpleNamespace(process_index=0, num_processes=2), LIMIT_S)  # type: ignore[arg-type]
+    dog = Watchdog(SimpleNamespace(process_index=0, num_processes=2), LIMIT_S, "")  # type: ignore[arg-type]
     dog.report = report if callable(report) else said.append
     with dog:
         dog.progress()

@@ -177,6 +177,8 @@ class Recorder:
         """End the record of a run that is preempted, finished or failed. One that is to go on leaves without last
         pictures; they take the others some seconds."""
         self.bar.close()
+        if self.unwritten:  # the disk may have room by now
+            attempt(self.write_log, f"the log {self.folder.log}")
         self.tracker.alert(f"{state} at iteration {iteration}", text, "error" if state == "failed" else "info")
         if self.redraw:
             self.redraw.stop() if state == "preempted" else self.redraw.conclude()

@@ -23,11 +23,12 @@ def test_several_processes_at_once_make_one_pack(images: Path, tmp_path: Path) -
     assert len([path for path in (tmp_path / "packs").iterdir() if path.is_dir()]) == 1
 
 
+@pytest.mark.parametrize("fault", [errno.ENOLCK, errno.ENOSYS], ids=["NFS", "Lustre"])
 def test_a_disk_without_locks_keeps_each_job_to_itself(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(fault, "No locks available")
 
     config = config_for(images, tmp_path)
     whole = open_pack(config)
@@ -35,6 +36,7 @@ def test_a_disk_without_locks_keeps_each_job_to_itself(
     whole.folder.rename(of_another)
     monkeypatch.setattr("fcntl.flock", refuse)
     assert open_pack(config).content == whole.content
+    assert not [path for path in whole.folder.parent.iterdir() if path.name.endswith(".lock") and path.stat().st_size]
     assert (of_another / "images.bin").exists()
 
 

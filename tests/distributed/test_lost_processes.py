@@ -64,7 +64,12 @@ def stopped(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.mark.usefixtures("stopped")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_is_killed_ends_the_job(rank: int, images: Path, tmp_path: Path) -> None:
-    err = lose("SIGKILL", rank, tmp_path / "run", images)()
+    run = tmp_path / "run"
+    err = lose("SIGKILL", rank, run, images)()
+    assert re.search(rf"error: process {1 - rank}: process {rank} on \S+ no longer answers", err)
+    assert not list((run / "checkpoints").glob(".unfinished-*")), "what was being written is finished first"
+    if rank == 1:
+        assert json.loads((run / "status.json").read_text())["state"] == "failed"
     assert f"rank      : {rank} (local_rank: {rank})\n  exitcode  : -9" in err  # the launcher's own report
 
 
@@ -82,6 +87,7 @@ def test_a_stuck_process_ends_the_job(
     assert re.search(r"process 1 is in \w+ \(data/batches.py", line)
 
 
+@pytest.mark.slow  # as test_kills.py does, where all processes are killed
 def test_it_goes_on_afterwards(images: Path, tmp_path: Path) -> None:
     launcher, workers = start(tmp_path / "run", images)
     workers[1].kill()

@@ -20,5 +20,5 @@ for config in configs.values():
     folder = RunFolder(Path(str(config.out)))
     together(accelerator, folder.create if accelerator.is_main_process else lambda: None)
     pack = open_images(config, accelerator)
-    Trainer(config, accelerator, folder, pack).run(Watchdog(accelerator, limit_s=60))
+    Trainer(config, accelerator, folder, pack).run(Watchdog(accelerator, limit_s=60, farewell=""))
 accelerator.state.destroy_process_group()

@@ -16,20 +16,34 @@ import psutil
 from tests.conftest import ROOT, TINY
 
 ALONE = [sys.executable]
+DEAF = ["sh", "-c", 'trap "" INT HUP; exec "$0" "$@"', sys.executable]
+"""As nohup has it for SIGHUP, and a script for the SIGINT of what it starts with &."""
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
 PAIR = [*LAUNCH, "--config_file", str(ROOT / "accelerate_configs" / "cpu_2.yaml")]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-STARTERS = {"python": ALONE, "accelerate launch": LAUNCH, "two processes": PAIR, "torchrun": TORCHRUN}
+STARTERS = {
+    "python": ALONE,
+    "deaf python": DEAF,
+    "accelerate launch": LAUNCH,
+    "two processes": PAIR,
+    "torchrun": TORCHRUN,
+}
 
 
 class Job:
-    """A run under way: `process` is what was started, the launcher if there is one."""
+    """A run under way: `process` is what was started, the launcher if there is one. It heeds Ctrl-C and the end of its
+    terminal, as what a user starts by hand does, however the tests were started."""
 
     def __init__(self, starter: str, run: Path, *words: object, **environment: str):
+        def set_signals() -> None:
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+
         command = [*STARTERS[starter], str(ROOT / "train.py"), *TINY, "--out", str(run), *map(str, words)]
         self.run, self.starter = run, starter
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                        env=os.environ | environment, start_new_session=True)  # fmt: skip
+                                        env=os.environ | environment, start_new_session=True,
+                                        preexec_fn=set_signals)  # fmt: skip
 
     def wait_for_iteration(self, iteration: int) -> "Job":
         """Until the run says that it has done so many."""
@@ -45,7 +59,7 @@ class Job:
 
     def workers(self) -> list[psutil.Process]:
         """The processes that train, in the order of their ranks."""
-        if self.starter == "python":
+        if self.starter.endswith("python"):
             return [psutil.Process(self.process.pid)]
         launcher, found = psutil.Process(self.process.pid), []
         for child in launcher.children():

@@ -60,6 +60,13 @@ def test_a_fault_that_comes_back_and_lasts_is_told_again(
     assert told == [("Warning", "500"), ("Healthy", "1000"), ("Warning", "3000"), ("Healthy", "11500")]
 
 
+def test_lines_that_the_log_has_no_room_for_are_made_up_for_at_the_end(tmp_path: Path, config: Config) -> None:
+    recorder = Recorder(config, Accelerator(cpu=True), RunFolder(tmp_path), 20, 0, 10000, Judge(0.69))
+    recorder.unwritten.append('{"iteration": 1}\n')
+    recorder.close("preempted", 1, "Stopped by SIGTERM.")
+    assert log_of(tmp_path) == [{"iteration": 1}]
+
+
 @pytest.mark.parametrize(("rate", "told"), [(0.25, "0.25"), (12.3, "12"), (12345.6, "12,346")])
 def test_the_rate_can_be_read_on_slow_machines_and_on_fast_ones(
     rate: float, told: str, tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
