@@ -79,8 +79,10 @@ def training(config: Config, found: Checkpoint, facts: dict[str, Any]) -> dict[s
     packages = ("gan-trainer", "python", "torch", "torchvision", "accelerate", "numpy")
     epochs = f", {shown / images:.4g} epochs" if images else ""
     devices = ", ".join(facts.get("gpus") or []) or facts.get("device")
+    source, players = config.init_from, config.transfer.players
     return {
         "recipe": Path(config.recipe).stem,
+        "weights to begin with": source and f"those of {source.name} (--transfer.players {players})",
         "length": f"{iteration} iterations, {shown / 1000:g} kimg{epochs}",
         "batch size": f"{config.batch_size}, over all processes",
         "loss": objective.loss,

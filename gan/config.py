@@ -144,12 +144,13 @@ class ObjectiveConfig:
     """What the players minimise."""
     reduction: Annotated[str, one_of(REDUCTIONS)] = "mean"
     """Differentiate the mean of the losses over the batch, or their sum."""
-    halve_d: Annotated[Switch | None, unset("[True|False]", "as the loss's source does")] = None
+    halve_d: Annotated[Switch | None, unset("[True|False]", "for cross-entropy and least squares")] = None
     """Take half of D's two terms."""
     penalty: Annotated[str, one_of(PENALTIES)] = "none"
     """Keep D's slope by its images near 1 (gp), below 1 (gp-one-sided), or small (r1: real, r2: generated ones)."""
     penalty_weight: float = 10.0
-    """Weight of the penalty (λ for gp, γ for r1 and r2), beside D's two terms as they are, halved or not."""
+    """Weight of the penalty: λ for gp, γ for r1 and r2, beside D's two terms as they are; where they are halved, it
+    counts twice as much as in the papers."""
     clip: float = 0.0
     """Clip D's weights to ± this after each of its updates; 0 does not."""
     n_critic: int = 1

@@ -20,10 +20,10 @@ Critic = Callable[[Images], Tensor]
 class Loss:
     """A pair of objectives, each returning terms of the logits' shape.
 
-    `discriminator(real_logits, fake_logits)` adds the term of a real image and that of a fake; with `halved` the source
-    takes half of the sum, (Σ real terms + Σ fake terms) / 2N. `generator(fake_logits, real_logits)` looks at the real
-    ones only where `relative`. `score` turns logits into what the log shows. Above `boundary` D takes an image for
-    real; None where only differences between logits mean anything.
+    `discriminator(real_logits, fake_logits)` adds the term of a real image and that of a fake; with `halved` and unless
+    the run says otherwise, half of the sum is taken: (Σ real terms + Σ fake terms) / 2N, as Mao et al. and others do.
+    `generator(fake_logits, real_logits)` looks at the real ones only where `relative`. `score` turns logits into what
+    the log shows. Above `boundary` D takes an image for real; None where only differences between logits mean anything.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
@@ -92,7 +92,7 @@ LOSSES = {
     "least-squares": Loss(least_squares_d, least_squares_g, halved=True, score=torch.clone, boundary=0.5),
     "wasserstein": Loss(wasserstein_d, wasserstein_g, score=torch.clone, boundary=None),
     "hinge": Loss(hinge_d, wasserstein_g, score=torch.clone),
-    "relativistic": Loss(relativistic_d, relativistic_g, relative=True, boundary=None),
+    "relativistic": Loss(relativistic_d, relativistic_g, relative=True, score=torch.clone, boundary=None),
 }
 """At the optimum, D(x) = D(G(z)) = 1/2, both losses of "non-saturating" are log 2."""
 

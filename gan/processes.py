@@ -202,6 +202,11 @@ def check_batch(config: Config, processes: int, images: int) -> None:
             f"--batch-size {batch} cannot be shared by {processes} processes × {config.accumulation} accumulation "
             f"steps; {way}."
         )
+    model = config.model
+    if batch == parts and model.stem == "dense" and model.norm_g == "batch" and not model.sync_batchnorm:
+        raise UsageError(
+            f"--model.stem dense with each process' own BatchNorm needs two images at once: --batch-size {2 * parts}."
+        )
 
 
 def check_agreement(accelerator: Accelerator, config: Config, images: str) -> None:

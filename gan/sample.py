@@ -23,7 +23,7 @@ from gan.data.sources import reason
 from gan.errors import UsageError
 from gan.latents import Mix, latent, parse_mix, parse_seeds, truncated, walk
 from gan.metrics.comparison import background, to_rgb
-from gan.metrics.nearest import distances_among, nearest_images
+from gan.metrics.nearest import FEW, distances_among, nearest_images
 from gan.run_folder import replace_file
 from gan.telemetry.animation import FILMS
 from gan.telemetry.console import say
@@ -31,7 +31,6 @@ from gan.telemetry.grids import grid, to_image, write_picture
 from gan.trained import TrainedGenerator, draw, load, with_images
 
 COUNT = 64
-FEW = 100
 """Of fewer training images, the nearest twentieth says little."""
 FRAME_MS = 40
 SEEDS = PrimitiveConstructorSpec[tuple[int, ...]](
@@ -98,7 +97,8 @@ def write_samples(
         steps: Frames from one to the next; 25 are a second.
         nearest: Beside each image, so many of the training images that are nearest to it; the most alike on top.
         data: The training images for --nearest; by default the run's own.
-        truncation: Keep every number of z within ± this: fewer rare images, less variety. 1 is much, 3 hardly any.
+        truncation: Keep every number of z within ± this (in a film, of those that it passes): fewer rare images, less
+            variety. 1 is much, 3 hardly any.
         weights: The average of G's weights, or the raw ones.
         device: cpu, cuda, cuda:1, mps, …; auto takes a GPU where there is one.
         cache: Where the packed training images are kept; by default where the run keeps them.
@@ -222,9 +222,10 @@ def beside_nearest(G: TrainedGenerator, chosen: Chosen, k: int, config: Config) 
         raise UsageError(f"--nearest {k} must be below the number of training images, {len(real)}.")
     drawn = draw_all(G, chosen.z)
     over_background = functools.partial(to_rgb, background=ground)
-    mirrored = config.augment.flip > 0  # G has seen both
-    distances, numbers = nearest_images(drawn, real, k, over_background, mirrored)
-    say(likeness(distances[:, 0], distances_among(real, over_background, mirrored)))
+    flips = {2: config.augment.flip, 1: config.augment.flip_vertical}
+    axes = [axis for axis, probability in flips.items() if probability > 0]  # G has seen both
+    distances, numbers = nearest_images(drawn, real, k, over_background, axes)
+    say(likeness(distances[:, 0], distances_among(real, over_background, axes)))
     order = distances[:, 0].argsort(stable=True)
     white = np.full_like(drawn[:1], 255)
     rows = [np.concatenate([drawn[row][None], white, real[numbers[row].numpy()]]) for row in order]

@@ -30,6 +30,9 @@ def take_over(module: nn.Module, weights: dict[str, Tensor], same_ends: bool) ->
     and statistics of a normalisation go with the convolution before it.
     """
     plain = {name.replace(SPECTRAL, "weight"): value for name, value in weights.items()}
+    spectral = {name for name in weights if name.endswith(SPECTRAL)}
+    if not any(name.endswith(SPECTRAL) for name in module.state_dict()):
+        plain |= {name.replace(SPECTRAL, "weight"): normalised(weights, name) for name in spectral}
     mine = {name.replace(SPECTRAL, "weight"): value for name, value in module.state_dict().items()}
 
     def fits(name: str) -> bool:
@@ -40,7 +43,17 @@ def take_over(module: nn.Module, weights: dict[str, Tensor], same_ends: bool) ->
     names = [name for name, value in mine.items() if value.dim() and ".parametrizations." not in name]
     for name in filter(fits, names):
         mine[name].copy_(plain[name])
+        for letter in "uv":  # of the power iteration
+            vector = f"{name.removesuffix('weight')}parametrizations.weight.0._{letter}"
+            if vector in mine and vector in weights:
+                mine[vector].copy_(weights[vector])
     return Takeover([name for name in names if fits(name)], [name for name in names if not fits(name)])
+
+
+def normalised(weights: dict[str, Tensor], name: str) -> Tensor:
+    """What spectral normalisation makes of the weight of this name, W / (u · W v), as it is after training."""
+    u, v = (weights[f"{name.removesuffix('original')}0._{letter}"] for letter in "uv")
+    return weights[name] / (u @ weights[name].flatten(1) @ v)
 
 
 def initialise_from(found: Checkpoint, config: Config, G: nn.Module, D: nn.Module) -> str:

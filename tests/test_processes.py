@@ -7,7 +7,7 @@ import pytest
 import yaml
 from accelerate import Accelerator
 
-from gan.config import Config
+from gan.config import Config, ModelConfig
 from gan.errors import UsageError
 from gan.processes import check_batch, check_gpu, check_launch, check_processes, recommended
 from tests.conftest import ROOT, TINY, run_script
@@ -66,6 +66,14 @@ def test_the_nearest_batch_is_one_that_there_are_images_for() -> None:
         check_batch(Config(batch_size=11), 4, images=11)
     with pytest.raises(UsageError, match="5 images are too few for so many"):
         check_batch(Config(batch_size=5), 8, images=5)
+
+
+def test_batchnorm_of_one_process_needs_two_images() -> None:
+    own = ModelConfig(stem="dense", sync_batchnorm=False)
+    with pytest.raises(UsageError, match="needs two images at once: --batch-size 8"):
+        check_batch(Config(batch_size=4, accumulation=2, model=own), 2, images=100)
+    for batch, model in ((8, own), (4, ModelConfig(stem="dense"))):
+        check_batch(Config(batch_size=batch, accumulation=2, model=model), 2, images=100)
 
 
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]

@@ -155,11 +155,18 @@ def test_statistics_of_batchnorm_come_along() -> None:
 
 
 def test_spectral_normalisation_may_come_or_go() -> None:
-    plain, spectral = Discriminator(32, 3, 8, False), Discriminator(32, 3, 8, False, Layers(spectral=True))
-    assert not take_over(spectral, plain.state_dict(), same_ends=True).fresh
-    assert not take_over(
-        plain, Discriminator(32, 3, 8, False, Layers(spectral=True)).state_dict(), same_ends=True
-    ).fresh
+    """D is the same function afterwards, where it was a normalised one."""
+
+    def fresh(spectral: bool) -> Discriminator:
+        return Discriminator(32, 3, 8, False, Layers(spectral=spectral))
+
+    source, images = fresh(True), [torch.randn(4, 3, 32, 32)]
+    source(images)  # a step of the power iteration
+    expected = source.eval()(images)
+    for target in (fresh(True), fresh(False)):
+        assert not take_over(target, source.state_dict(), same_ends=True).fresh
+        torch.testing.assert_close(target.eval()(images), expected)
+    assert not take_over(fresh(True), fresh(False).state_dict(), same_ends=True).fresh
 
 
 def test_another_source_is_another_run(images: Path, source: Path, tmp_path: Path) -> None:

@@ -37,14 +37,33 @@ def test_each_image_against_every_real_one(at_once: int, monkeypatch: pytest.Mon
 def test_a_mirror_image_is_a_copy_where_both_were_seen() -> None:
     real, drawn = pixels(9, 0), pixels(2, 1)
     drawn[1] = real[6, :, ::-1]
-    distances, numbers = nearest_images(drawn, real, 2, as_they_are, mirrored=True)
+    distances, numbers = nearest_images(drawn, real, 2, as_they_are, axes=[2])
     assert distances[1, 0] == 0
     assert numbers[1, 0] == 6
     assert nearest_images(drawn, real, 2, as_they_are)[0][1, 0] > 0
     plain = np.sqrt(((drawn[0].astype(float) - real) ** 2).mean((1, 2, 3)))
     turned = np.sqrt(((drawn[0, :, ::-1].astype(float) - real) ** 2).mean((1, 2, 3)))
     assert distances[0].tolist() == pytest.approx(sorted(np.minimum(plain, turned))[:2], abs=1e-9)
-    assert (distances_among(real, as_they_are, mirrored=True) <= distances_among(real, as_they_are)).all()
+    assert (distances_among(real, as_they_are, axes=[2]) <= distances_among(real, as_they_are)).all()
+
+
+def test_a_copy_may_be_turned_along_both_axes() -> None:
+    real, drawn = pixels(9, 0), pixels(3, 1)
+    drawn[:] = real[1, ::-1], real[2, ::-1, ::-1], real[3]
+    distances, numbers = nearest_images(drawn, real, 1, as_they_are, axes=[2, 1])
+    assert distances[:, 0].tolist() == [0, 0, 0]
+    assert numbers[:, 0].tolist() == [1, 2, 3]
+    assert nearest_images(drawn, real, 1, as_they_are, axes=[2])[0][:, 0].bool().tolist() == [True, True, False]
+
+
+def test_fewer_large_images_are_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are all in memory."""
+    real = pixels(40, 0)
+    monkeypatch.setattr("gan.metrics.nearest.FEW", 3)
+    monkeypatch.setattr("gan.metrics.nearest.QUERY_BYTES", 8 * real[:7].size)
+    assert len(distances_among(real, as_they_are)) == 7
+    monkeypatch.setattr("gan.metrics.nearest.QUERY_BYTES", 0)
+    assert len(distances_among(real, as_they_are)) == 3
 
 
 def test_one_level_of_difference_everywhere_is_a_distance_of_one() -> None:

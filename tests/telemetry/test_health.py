@@ -92,6 +92,23 @@ def test_diversity_against_loops() -> None:
     assert values["health/structure"] == pytest.approx(values["health/diversity"], rel=0.2)
 
 
+def test_enlarged_pixel_art_has_structure_too() -> None:
+    """Its finest band is flat, whatever the image."""
+    real, fake = (pictures(6, seed=seed).repeat_interleave(2, 2).repeat_interleave(2, 3) for seed in (0, 1))
+    assert Diversity(real, MANY).of(real)["health/structure"] == pytest.approx(1)
+    assert 0.5 < Diversity(real, MANY).of(fake)["health/structure"] <= 1
+
+
+def test_copies_among_the_real_images_do_not_hide_those_among_samples() -> None:
+    """More than 25, where products would be taken for differences."""
+    single = pictures(32)
+    real, twins = single.repeat(2, 1, 1, 1), pictures(32, seed=1).repeat(2, 1, 1, 1)
+    twins[32:] += 1e-3
+    assert Diversity(real, MANY).of(twins)["health/duplicates"] == pytest.approx(
+        Diversity(single, MANY).of(twins)["health/duplicates"], abs=0.01)  # fmt: skip
+    assert Diversity(real, MANY).of(twins)["health/duplicates"] > 0.9
+
+
 def test_of_the_data_itself() -> None:
     real = pictures(32)
     expected = {"diversity": 1, "structure": 1, "duplicates": 0, "saturated": 0, "constant": 0}
