@@ -151,18 +151,15 @@ def test_the_wgan_is_the_published_one() -> None:
         "rmsprop", 5e-5, 0.01, 5)  # fmt: skip
 
 
-AS_WIDE_AS_POKEMON_WIDE = ("pokemon-wide-sum", "pokemon-saturating")
-
-
+@pytest.mark.parametrize("narrow", [("--model.width", 8), pytest.param((), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
-def test_recipes_run_by_the_real_script(name: str, images: Path, tmp_path: Path) -> None:
-    """At their own resolution, with their own networks, on real images where GAN_TEST_IMAGES names a folder of image
-    sets. As wide as they are there; narrow without, and where another one has the same networks."""
+def test_recipes_run_by_the_real_script(name: str, narrow: tuple[object, ...], images: Path, tmp_path: Path) -> None:
+    """At their own resolution, with their own networks but narrow, as wide as they are with pytest -m slow; on real
+    images where GAN_TEST_IMAGES names a folder of image sets."""
     folder = os.environ.get("GAN_TEST_IMAGES")
-    narrow = ("--model.width", 8) if not folder or name in AS_WIDE_AS_POKEMON_WIDE else ()
-    data = (Path(folder) / "noto_emoji_core_64.zip" if folder else images, *narrow)
+    data = Path(folder) / "noto_emoji_core_64.zip" if folder else images
     words = ("--recipe", name, "--out", tmp_path, "--batch-size", 8, "--iterations", 3, "--log-every", 1)
-    result = run_script(*words, *QUIET, "--data", *data)
+    result = run_script(*words, *narrow, *QUIET, "--data", data)
     assert result.returncode == 0, result.stderr
     values = [value for group in checkpoint_of(tmp_path, 3).tensors.values() for value in group.values()]
     assert all(value.isfinite().all() for value in values)

@@ -42,7 +42,7 @@ def facts(run: Path) -> tuple[int, str]:
     return environment["processes"], environment["precision"]
 
 
-@pytest.mark.parametrize("name", ["single_gpu", "gtx"])
+@pytest.mark.parametrize("name", ["single_gpu", pytest.param("gtx", marks=pytest.mark.slow)])
 def test_their_number_of_processes_can_be_changed(name: str, images: Path, tmp_path: Path) -> None:
     if torch.cuda.device_count() == 1:
         pytest.skip("two processes need two GPUs, or none")
@@ -71,8 +71,9 @@ def test_several_processes(name: str, precision: str, images: Path, tmp_path: Pa
         precision = "no"
         assert printed.count("fp16 needs a GPU; on this cpu the run is in float32.") == 1
     assert facts(tmp_path / "2") == (2, precision)
-    train(*words, "--out", tmp_path / "1", launcher=with_processes(1, name))
-    assert facts(tmp_path / "1") == (1, precision)
+    if precision == "bf16":  # one for all
+        train(*words, "--out", tmp_path / "1", launcher=with_processes(1, name))
+        assert facts(tmp_path / "1") == (1, precision)
 
 
 def test_every_configuration_is_tested() -> None:
