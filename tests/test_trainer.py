@@ -32,6 +32,11 @@ def draws(purpose: str, index: int) -> np.random.Generator:
     return np.random.default_rng((SEED, zlib.crc32(purpose.encode()), index))
 
 
+def length(network: torch.nn.Module) -> torch.Tensor:
+    """Of the vector of all weights."""
+    return torch.cat([weight.flatten() for weight in network.parameters()]).norm()
+
+
 @torch.no_grad()
 def fit(average: Generator) -> None:
     """BatchNorm's statistics over sixteen batches of 64 latents: the means of what comes into each layer, and of its
@@ -88,7 +93,8 @@ class ByHand:
             for mean, weight in zip(self.average.parameters(), self.G.parameters(), strict=True):
                 mean.copy_(d * mean + (1 - d) * weight)
         scores = {"score/real": torch.sigmoid(on_real).mean(), "score/fake": torch.sigmoid(on_fake).mean()}
-        values = {"loss/d": loss_d, "loss/g": loss_g, **scores}
+        lengths = {"weights/d": length(self.D), "weights/g": length(self.G)}
+        values = {"loss/d": loss_d, "loss/g": loss_g, **scores, **lengths}
         self.log.append({name: value.item() for name, value in values.items()})
 
 
@@ -168,12 +174,14 @@ def test_a_wasserstein_run_equals_the_same_run_by_hand(config: Config) -> None:
     assert log[-1]["loss/d"] == pytest.approx(loss_d.item() / 8, abs=1e-12)  # the log has means
 
 
-def test_every_draw_of_a_run_by_hand(config: Config) -> None:
+@pytest.mark.parametrize("fakes", [True, False])
+def test_every_draw_of_a_run_by_hand(fakes: bool, config: Config) -> None:
     """Which draws go where: two updates of D on the latents that G's update shares, a loss that looks at D's last real
-    images, augmentation and dropout with draws of their own for each pass, a penalty on mixtures."""
+    images, augmentation and dropout with draws of their own for each pass, a penalty on mixtures; generated images augmented or
+    not."""
     model = replace(config.model, norm_d="layer", dropout=0.3)
     objective = ObjectiveConfig(loss="relativistic", n_critic=2, penalty="gp", penalty_weight=3)
-    options = AugmentConfig(flip=0.5, translation=0.6, fakes=True)
+    options = AugmentConfig(flip=0.5, shift=0.5, translation=0.6, fakes=fakes)
     config = replace(config, model=model, objective=objective, augment=options)
     train(config)
     pixels = np.asarray(open_pack(config).images)
@@ -187,6 +195,8 @@ def test_every_draw_of_a_run_by_hand(config: Config) -> None:
     adam_g = torch.optim.Adam(G.parameters(), 1e-3, (0.3, 0.95), foreach=False)
 
     def seen(image: torch.Tensor, which: str, k: int) -> list[torch.Tensor]:
+        if which != "real" and not fakes:
+            return [image]
         u = torch.from_numpy(draws(f"augment {which}", k).random((8, len(AUGMENTS), 4)))
         return augment([image], u, options, torch.ones(3, 1, 1, dtype=torch.float64))
 
