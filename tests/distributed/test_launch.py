@@ -20,6 +20,7 @@ from tests.conftest import (
     assert_same_weights,
     checkpoint_of,
     largest_difference,
+    log_of,
     run_script,
     train,
     with_processes,
@@ -121,6 +122,10 @@ def test_two_machines_are_two_processes(images: Path, tmp_path: Path) -> None:
     train(*words, tmp_path / "process")
     machines, process = checkpoint_of(tmp_path / "machines", 2), checkpoint_of(tmp_path / "process", 2)
     assert largest_difference(machines, process) < 1e-13
+    two, one = (log_of(tmp_path / run)[-1] for run in ("machines", "process"))
+    means = [name for name in one if name.startswith(("loss/", "score/", "grad_norm/"))]
+    for name in (*means, "health/accuracy", "health/margin"):
+        assert two[name] == pytest.approx(one[name], abs=1e-12), name
 
 
 def test_machines_that_share_no_disk_go_on_from_the_first_ones_checkpoint(images: Path, tmp_path: Path) -> None:
