@@ -84,8 +84,8 @@ def test_norms(norm: str) -> None:
 
 
 def test_spectral_norm_makes_every_layer_a_contraction() -> None:
-    D = Discriminator(32, 3, 8, False, Layers(norm="none", spectral=True))
-    other = Discriminator(32, 3, 8, False, Layers(norm="none", spectral=True))
+    model = ModelConfig(width=8, norm_d="none", spectral_norm=True)
+    D, other = (NETWORKS["dcgan"](Config(resolution=32, model=model))[1] for _ in range(2))
     for network in (D, other):
         initialise(network, 3, "discriminator")
     assert all(one.equal(two) for one, two in zip(D.state_dict().values(), other.state_dict().values(), strict=True))
