@@ -109,7 +109,7 @@ def case(images: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: p
 
 
 def test_every_loss_penalty_and_augmentation_is_among_the_cases() -> None:
-    words = " ".join(word for words in CASES.values() for word in words)
+    words = {word for words in CASES.values() for word in words}
     for name in (*LOSSES, *PENALTIES, *NORMS, *OPTIMIZERS):
         assert name in words or name in ("non-saturating", "batch", "adam", "adamw")  # the defaults, and their cousin
 
