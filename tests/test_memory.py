@@ -50,7 +50,8 @@ def test_every_penalty_can_be_counted_in_every_precision(penalty: str, precision
     model = ModelConfig(width=16, norm_d="none", network="msg", dropout=0.1)
     config = replace(SMALL, model=model, objective=ObjectiveConfig(penalty=penalty))
     plain = training_bytes(replace(config, objective=ObjectiveConfig()), 8, precision)
-    assert training_bytes(config, 8, precision) >= plain
+    counted = training_bytes(config, 8, precision)
+    assert counted > plain or (penalty == "none" and counted == plain)
 
 
 def test_out_of_memory_names_a_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
