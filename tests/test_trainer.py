@@ -2,6 +2,7 @@
 
 import copy
 import json
+import signal
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +14,20 @@ from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from gan.augment import AUGMENTS, augment
-from gan.config import AugmentConfig, Config, EmaConfig, ObjectiveConfig, OptimizerConfig
+from gan.config import AugmentConfig, Config, EmaConfig, EvalConfig, ObjectiveConfig, OptimizerConfig
 from gan.data.batches import pyramid
 from gan.data.pack import open_pack
 from gan.latents import numbered
 from gan.networks import NETWORKS
 from gan.networks.dcgan import Discriminator, Generator
+from gan.preemption import Preempted
 from gan.processes import start_processes
 from gan.randomness import initialise
 from gan.run import train
 from gan.run_folder import RunFolder
 from gan.trained import load
 from gan.trainer import Trainer
+from gan.watchdog import Watchdog
 from tests.conftest import ITERATIONS, SEED, checkpoint_of
 
 
@@ -177,8 +180,8 @@ def test_a_wasserstein_run_equals_the_same_run_by_hand(config: Config) -> None:
 @pytest.mark.parametrize("fakes", [True, False])
 def test_every_draw_of_a_run_by_hand(fakes: bool, config: Config) -> None:
     """Which draws go where: two updates of D on the latents that G's update shares, a loss that looks at D's last real
-    images, augmentation and dropout with draws of their own for each pass, a penalty on mixtures; generated images augmented or
-    not."""
+    images, augmentation (of generated ones too or not) and dropout with draws of their own for each pass, a penalty on
+    mixtures."""
     model = replace(config.model, norm_d="layer", dropout=0.3)
     objective = ObjectiveConfig(loss="relativistic", n_critic=2, penalty="gp", penalty_weight=3)
     options = AugmentConfig(flip=0.5, shift=0.5, translation=0.6, fakes=fakes)
@@ -240,3 +243,18 @@ def test_real_scales_are_augmented_one_by_one_as_generated_ones_are(config: Conf
     expected = augment(scales, u, config.augment, torch.ones(3, 1, 1, dtype=torch.float64))
     for one, two in zip(trainer.real_images(1, 0), expected, strict=True):
         assert one.equal(two)
+
+
+def test_a_stop_right_after_an_evaluation_keeps_its_score(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That iteration is saved already, with the score."""
+    config = replace(config, eval=EvalConfig(every=1, count=20))
+    evaluate = Trainer.evaluate
+
+    def stopped(trainer: Trainer, watchdog: Watchdog) -> None:
+        evaluate(trainer, watchdog)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "evaluate", stopped)
+    with pytest.raises(Preempted, match="saved at iteration 1 of"):
+        train(config)
+    assert checkpoint_of(Path(str(config.out)), 1).state["score"]["metric"] == config.eval.metric
