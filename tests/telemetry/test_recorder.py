@@ -4,8 +4,10 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from accelerate import Accelerator
 
 from gan.config import Config
@@ -74,6 +76,25 @@ def test_the_rate_can_be_read_on_slow_machines_and_on_fast_ones(
     recorder = Recorder(config, Accelerator(cpu=True), RunFolder(tmp_path), 20, 0, 20, Judge(0.69))
     recorder.show({"iteration": 1, "loss/d": 1.0, "loss/g": 2.0, "perf/images_per_second": rate}, recorder.began)
     assert f" {told} images/s, loss D 1.000, loss G 2.000, " in capsys.readouterr().out
+
+
+def test_figures_are_of_the_interval_and_what_is_left_of_the_whole(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From iteration 10 of 40, 4 in two seconds and 16 in four, of 8 images each: 20 in 6 s leave 3 s for 10."""
+    clock = iter([100.0, 102.0, 106.0])
+    monkeypatch.setattr("gan.telemetry.recorder.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    recorder = Recorder(config, Accelerator(cpu=True), RunFolder(tmp_path), 20, 10, 40, Judge(0.69))
+    for iteration, slope in ((14, 6.0), (30, 1.0)):
+        values = {"loss/d": 1.0, "loss/g": 2.0, "grad_norm/d": 2.0, "grad_norm/g": slope}
+        recorder.add({name: torch.tensor(value) for name, value in values.items()})
+        recorder.log(iteration, {})
+    figures = ("perf/images_per_second", "perf/iteration_ms", "health/gradient_ratio", "images", "epoch")
+    found = [[entry[name] for name in figures] for entry in log_of(tmp_path)]
+    assert found == [[16, 500, 3, 112, 5.6], [32, 250, 0.5, 240, 12]]
+    assert re.findall(r"iteration (\d+)/40, .*, (.*) left", capsys.readouterr().out) == [
+        ("14", "0:00:13"), ("30", "0:00:03")
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("stop", [0, 1, 2, 3, 5, 6, 12])
