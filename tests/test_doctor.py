@@ -192,6 +192,13 @@ def test_memory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found("memory", config)[0].mark == BAD
 
 
+def test_how_long_it_would_take(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six batches, one a minute."""
+    monkeypatch.setattr(doctor, "images_per_second", lambda config, seconds, cards: (8 / 60, 8, 3))
+    (finding,) = found("speed", config)
+    assert "all of it would take about 6.0 min." in finding.text
+
+
 def test_images_that_are_not_packed_yet(config: Config, images: Path, tmp_path: Path) -> None:
     for path in images.rglob("*.png"):
         (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -79,6 +79,7 @@ def test_a_run_from_its_plan_to_its_end(config: Config, capsys: pytest.CaptureFi
     room = amount(3 * checkpoint_bytes(config))
     assert plan["disk"].endswith(f"; 2 stay, {room} while one is saved")
     assert plan["run folder"] == f"{out}: begins anew"
+    assert "too much" not in plan["memory"]
 
     train(config)
     for checkpoint in (out / "checkpoints").iterdir():
@@ -133,6 +134,13 @@ def test_what_is_not_known_before_a_download_is_not_said(config: Config, capsys:
     assert plan["log lines"] == "every 1 iterations and at the end"
     assert plan["run folder"].endswith(": begins anew")
     assert not any(path.suffix == ".gz" for path in files(Path(str(config.data_options.cache))))
+
+
+def test_memory_that_is_not_there(
+    config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gan.plan.memory_of", lambda device: 1 << 20)
+    assert "1.0 MiB there: too much; lower --batch-size" in shown(config, capsys)["memory"]
 
 
 @pytest.mark.parametrize(
