@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from gan.checkpoint import Checkpoint
+from gan.config import Config, ModelConfig
+from gan.networks import NETWORKS
 from gan.networks.blocks import Layers
 from gan.networks.dcgan import Discriminator, Generator
-from gan.transfer import take_over
+from gan.transfer import freeze_first_blocks, take_over
 from tests.conftest import QUIET, TINY, checkpoint_of, run_script, train, with_processes
 
 SHORT = ("--model.width", 8, "--batch-size", 4, "--resolution", 32)
@@ -92,6 +94,14 @@ def test_frozen_blocks_of_d_stay_and_the_rest_learns(images: Path, source: Path,
     before, after = checkpoint_of(source, 3), checkpoint_of(tmp_path / "run", 4)
     frozen = {"from_image.conv.weight", "blocks.8.conv.weight", "blocks.8.norm.weight", "blocks.8.norm.bias"}
     assert same(after, "discriminator", before, "discriminator") == frozen
+
+
+def test_what_takes_the_scales_in_is_frozen_with_its_block() -> None:
+    _, D = NETWORKS["msg"](Config(resolution=32, model=ModelConfig(network="msg", width=4)))
+    freeze_first_blocks(D, 2)
+    frozen = {name for name, parameter in D.named_parameters() if not parameter.requires_grad}
+    of_blocks = {"from_image.conv.weight", "blocks.8.conv.weight", "blocks.8.norm.weight", "blocks.8.norm.bias"}
+    assert frozen == of_blocks | {"lifts.16.weight", "lifts.8.weight"}
 
 
 def test_a_run_that_goes_on_does_not_need_the_source_any_more(images: Path, tmp_path: Path) -> None:
