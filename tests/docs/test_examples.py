@@ -272,9 +272,9 @@ def read_sbatch(words: list[str]) -> None:
 
 
 def flags_of(script: Path) -> set[str]:
-    """What a script may be given: the names in its strings, and the parameters of its `main`."""
+    """What a script may be given: the flags among its strings, and the parameters of its `main`."""
     nodes = [*ast.walk(ast.parse(script.read_text("utf-8")))]
-    strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    strings = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     mains = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == "main"]
-    names = {*strings, *(argument.arg for main in mains for argument in main.args.args)}
-    return {f"--{name.removeprefix('--')}" for name in names}
+    parameters = {f"--{argument.arg.replace('_', '-')}" for main in mains for argument in main.args.args}
+    return {*parameters, *(text for text in strings if text.startswith("--"))}
