@@ -10,17 +10,23 @@ from pathlib import Path
 
 import psutil
 import pytest
+from accelerate import Accelerator
 
+from gan.orphans import LAUNCHERS
+from gan.preemption import Preemption
 from tests.conftest import ROOT, TINY, assert_same_weights, checkpoint_of, train, with_processes
 from tests.faults.jobs import Job, gone, name_of, seconds_until, status_of
+from tests.forked import server
 
 ENDLESS = ("--iterations", 1_000_000, "--checkpoint.every", 1_000_000, "--log-every", 5, "--sample-every", 1_000_000)
 
 
 def stopped(job: Job, number: int, target: int | None = None) -> int:
-    """Send the signal, to `target` or what was started; check what is left; the iteration that was saved."""
+    """Send the signal, to `target` or what was started, and Ctrl-C as a terminal does to all of its processes; check
+    what is left; the iteration that was saved."""
     workers = job.wait_for_iteration(5).workers()
-    os.kill(target if target is not None else job.process.pid, number)
+    send = os.killpg if number == signal.SIGINT else os.kill
+    send(target if target is not None else job.process.pid, number)
     took = seconds_until(lambda: status_of(job.run)["state"] != "running")
     code, said = job.end()
     status = status_of(job.run)
@@ -111,6 +117,26 @@ def test_a_second_ctrl_c_stops_at_once(images: Path, tmp_path: Path) -> None:
     code, said = job.end(10)
     assert code == 130
     assert "Stopped at once" in said
+
+
+def insist(times: int, environment: dict[str, str]) -> None:
+    """So many Ctrl-C in a run."""
+    for name in LAUNCHERS:  # of these tests themselves
+        os.environ.pop(name, None)
+    os.environ.update(environment)
+    with Preemption(Accelerator(cpu=True)):
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("launched", "enough"), [({}, 2), ({"TORCHELASTIC_RUN_ID": "none"}, 3)])
+def test_as_many_as_a_launcher_may_make_of_one_do_not_stop_it(launched: dict[str, str], enough: int) -> None:
+    """A terminal sends it to all processes, and a launcher that gets it may send it to its own once more."""
+    for times in (enough - 1, enough):
+        process = server.Process(target=insist, args=(times, launched))
+        process.start()
+        process.join(60)
+        assert process.exitcode == (130 if times == enough else 0)
 
 
 def test_a_launcher_that_dies_before_training_leaves_nothing(images: Path, tmp_path: Path) -> None:
