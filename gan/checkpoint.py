@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from gan.errors import RunError
+from gan.errors import RunError, reason
 from gan.listing import best as best
 from gan.listing import iteration_of as iteration_of
 from gan.listing import listed as listed
@@ -79,7 +79,7 @@ def prune(folder: Path, keep: int | None) -> None:
             if old != spared:
                 remove(old)
         except OSError as error:  # the new one is safe; a network disk may hold on to an old one for a while
-            say(f"Warning: {old} could not be removed ({error.strerror or error}).")
+            say(f"Warning: {old} could not be removed ({reason(error)}).")
 
 
 def take_over(path: Path, folder: Path) -> None:
@@ -117,7 +117,7 @@ def load(path: Path) -> Checkpoint:
             RecursionError, SafetensorError) as error:  # fmt: skip
         raise DamageError(f"{path} is not a whole checkpoint ({error})") from None
     except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}); nothing was changed. Mend that first.") from None
+        raise RunError(f"{path} cannot be read ({reason(error)}); nothing was changed. Mend that first.") from None
     return Checkpoint(path, tensors, state)
 
 

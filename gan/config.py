@@ -498,12 +498,29 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield prefix + str(name), value
 
 
+LAUNCHER_FLAGS = {f"--{name}" for name in (
+    *("config-file", "num-processes", "mixed-precision", "multi-gpu", "gpu-ids", "cpu", "num-machines"),
+    *("machine-rank", "main-process-ip", "main-process-port"),
+)}  # fmt: skip
+"""The commonest of accelerate launch, whose own list takes seconds to import."""
+
+
+def meant(flag: str) -> str:
+    """The end of a sentence on a flag that does not exist: those of that last name, or the one spelt alike, or where
+    accelerate launch's own belong."""
+    if same := [f"--{name}" for name in FLAGS if name.rpartition(".")[2] == flag.removeprefix("--")]:
+        return f"; did you mean {' or '.join(same)}?"
+    if flag in LAUNCHER_FLAGS:
+        return f"; it belongs to the launcher: accelerate launch --{flag.strip('-').replace('-', '_')} … train.py …"
+    return suggestion(flag, [f"--{name}" for name in FLAGS])
+
+
 def parse_flags(words: list[str], default: Config) -> Config:
     """tyro's parser, with the nearest match for a flag that does not exist."""
     for word in words:
         flag, known = word.partition("=")[0].replace("_", "-"), [f"--{name}" for name in FLAGS]
         if flag.startswith("--") and flag not in [*known, "--help", "--tyro-write-completion"]:
-            raise UsageError(f"unknown flag {flag}{suggestion(flag, known)} See --help.")
+            raise UsageError(f"unknown flag {flag}{meant(flag)} See --help.")
     with plain_refusals():
         return tyro.cli(Config, prog="train.py", args=words, default=default, config=(tyro.conf.FlagConversionOff,))
 

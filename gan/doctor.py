@@ -23,8 +23,7 @@ from gan import __version__
 from gan.config import Config, Recipe, images_per_iteration, parse, total_iterations
 from gan.data.pack import cache_folder, look_up
 from gan.data.packing import available_cores
-from gan.data.sources import reason
-from gan.errors import RunError, UsageError, UserFault
+from gan.errors import RunError, UsageError, UserFault, reason
 from gan.estimate import images_per_second, look_at
 from gan.meeting import two_meet
 from gan.memory import amount, memory_of, training_bytes

@@ -50,9 +50,15 @@ def speaks(fault: UserFault) -> bool:
     return rank == "0" or isinstance(fault, ProcessError)
 
 
+def reason(error: Exception) -> str:
+    """What is wrong, in a few words."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The end of a sentence: '; did you mean …?' when a known word is close to `word`, else a full stop."""
-    nearest = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    nearest = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {nearest[0]}?" if nearest else "."
 
 

@@ -16,8 +16,7 @@ from torch import nn
 from gan.checkpoint import Checkpoint, from_message, to_message
 from gan.config import WEIGHTS, Config, one_of, some_of
 from gan.data.pack import Pack, open_pack
-from gan.data.sources import reason
-from gan.errors import UsageError
+from gan.errors import UsageError, reason
 from gan.latents import numbered
 from gan.metrics import EMBEDDINGS, METRICS
 from gan.metrics.comparison import Comparison, Shards, Values, background, to_rgb

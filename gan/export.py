@@ -19,8 +19,7 @@ from gan import checkpoint
 from gan.card import card
 from gan.checkpoint import Checkpoint
 from gan.config import WEIGHTS, Config, one_of, some_of
-from gan.data.sources import reason
-from gan.errors import RunError, UsageError
+from gan.errors import RunError, UsageError, reason
 from gan.formats import FORMATS, add_format
 from gan.latents import numbered
 from gan.telemetry.console import say

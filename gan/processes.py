@@ -31,6 +31,9 @@ ONE_MODEL_ONLY = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Mega
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 PLACES = {"data", "out", "init-from", "recipe", "resume", "data-options.cache", "data-options.workers"}
 """Settings that may differ from machine to machine."""
+OLD_CARDS = "pip install 'torch<2.15' torchvision --index-url https://download.pytorch.org/whl/cu126"
+"""PyTorch 2.14 is the last with builds for CUDA 12.6, and those are the last with code for cards before Turing:
+https://dev-discuss.pytorch.org/t/3432."""
 MEETING = timedelta(minutes=10)
 """How long the first processes wait for the last one to start."""
 
@@ -129,7 +132,7 @@ def check_gpu(name: str, capability: tuple[int, int], architectures: list[str], 
         later = built <= capability and (kind == "compute" or built[0] == capability[0])
         usable |= built == capability if exact else later
     if not usable:
-        older = " A build for CUDA 12.6 still has code for the GTX 10xx and older." if capability < (7, 5) else ""
+        older = f" For the GTX 10xx and older: {OLD_CARDS}" if capability < (7, 5) else ""
         raise UsageError(
             f"this PyTorch ({torch.__version__}) has no code for {name} (capability {capability[0]}.{capability[1]}), "
             f"only for {', '.join(architectures)}: install a build that has.{older}"

@@ -22,7 +22,7 @@ import filelock
 
 from gan import __version__
 from gan.data.locks import NO_LOCKS, lock_at
-from gan.errors import RunError, UsageError
+from gan.errors import RunError, UsageError, reason
 from gan.telemetry.console import say
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class RunFolder:
 
     def unwritable(self, error: OSError) -> UsageError:
         """The refusal for what the system said."""
-        return UsageError(f"cannot write to the run folder {self.path}: {error.strerror}. Choose another with --out.")
+        return UsageError(f"cannot write to the run folder {self.path}: {reason(error)}. Choose another with --out.")
 
     def make(self) -> None:
         """The folders. Raises OSError."""
@@ -87,7 +87,7 @@ class RunFolder:
             raise UsageError(fault) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
-                raise UsageError(f"cannot lock the run folder {self.path}: {error.strerror}.") from None
+                raise UsageError(f"cannot lock the run folder {self.path}: {reason(error)}.") from None
             say(f"Warning: the disk of {self.path} knows no locks: see to it that no other run trains there.")
             return
         self.locked, self.locked_file = lock, os.stat(lock.lock_file).st_ino
@@ -177,7 +177,7 @@ class RunFolder:
             fresh.write_text("".join(f"{line}\n" for line, done in lines_of(self.log) if done <= iteration))
             fresh.replace(self.log)
         except OSError as error:
-            raise RunError(f"cannot write {self.log}: {error.strerror}.") from None
+            raise RunError(f"cannot write {self.log}: {reason(error)}.") from None
 
 
 def probe(folder: Path) -> int:
@@ -232,7 +232,7 @@ def attempt(write: Callable[[], None], what: str) -> None:
     try:
         write()
     except OSError as error:
-        say(f"Warning: {what} could not be written ({error.strerror or error}); training goes on.")
+        say(f"Warning: {what} could not be written ({reason(error)}); training goes on.")
 
 
 def facts_of(run: Path) -> dict[str, Any]:

@@ -19,8 +19,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from gan.config import WEIGHTS, Config, one_of
 from gan.data.pack import open_pack
-from gan.data.sources import reason
-from gan.errors import UsageError
+from gan.errors import UsageError, reason
 from gan.latents import Mix, latent, parse_mix, parse_seeds, truncated, walk
 from gan.metrics.comparison import background, to_rgb
 from gan.metrics.nearest import FEW, distances_among, nearest_images

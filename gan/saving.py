@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gan import checkpoint
 from gan.config import CheckpointConfig
-from gan.errors import RunError
+from gan.errors import RunError, reason
 from gan.run_folder import RunFolder
 from gan.telemetry.console import say
 
@@ -79,10 +79,9 @@ class Saver:
     def fail(self, iteration: int, error: Exception, last: bool) -> None:
         """One more that failed. Raises RunError where that is one too many."""
         self.failures += 1
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         newest = next((path.name for path in checkpoint.listed(self.folder.checkpoints)), None)
         fault = (
-            f"the checkpoint at iteration {iteration} could not be saved ({why}); "
+            f"the checkpoint at iteration {iteration} could not be saved ({reason(error)}); "
             f"{f'the last good one is {newest}' if newest else 'there is none yet'}."
         )
         most = self.options.max_failures

@@ -16,8 +16,7 @@ from torch.nn.functional import pad
 from gan import checkpoint
 from gan.checkpoint import Checkpoint
 from gan.config import WEIGHTS, Config, DataOptions, ModelConfig, check, read_recipe
-from gan.data.sources import reason
-from gan.errors import UsageError
+from gan.errors import UsageError, reason
 from gan.networks import NETWORKS
 from gan.telemetry.grids import to_uint8
 

@@ -28,7 +28,7 @@ def run_forked(
     environment = dict(os.environ if env is None else env)
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder) / name for name in ("out", "err")]
-        process = server.Process(target=become, args=(command, streams, environment, cwd or Path.cwd()))
+        process = server.Process(target=become, args=(command, streams, environment, cwd or Path.cwd(), cores()))
         process.start()
         process.join(timeout)
         if process.is_alive():
@@ -39,8 +39,17 @@ def run_forked(
     return subprocess.CompletedProcess(command, process.exitcode, out, err)
 
 
-def become(command: Sequence[str], streams: Sequence[Path], environment: dict[str, str], folder: Path) -> None:
+def cores() -> set[int]:
+    """Those that this process may use; nothing where the system does not say."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+def become(
+    command: Sequence[str], streams: Sequence[Path], environment: dict[str, str], folder: Path, cores: set[int]
+) -> None:
     """What the fork does: the script, with its output in two files, to the very end of a Python program."""
+    if cores:
+        os.sched_setaffinity(0, cores)
     for number, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.environ.clear()

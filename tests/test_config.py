@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
 
 from gan import config
-from gan.config import Config, flags, parse, total_iterations, trajectory
+from gan.config import FLAGS, LAUNCHER_FLAGS, Config, flags, parse, total_iterations, trajectory
 from gan.errors import UsageError
 
 
@@ -127,6 +128,9 @@ def test_what_the_trajectory_leaves_out() -> None:
         ("--recipe=", "unknown recipe ''"),
         ("--recipe nowhere.yaml", "cannot read the recipe nowhere.yaml"),
         ("--modle.width 3", "unknown flag --modle.width; did you mean --model.width?"),
+        ("--lr 1e-4", "unknown flag --lr; did you mean --optim-d.lr or --optim-g.lr?"),
+        ("--num_processes=2", "unknown flag --num-processes; it belongs to the launcher: accelerate launch --num_proc"),
+        ("--gpus 2", "unknown flag --gpus. See --help."),
         (
             "--objective.loss saturatin",
             "'saturatin' is not one of non-saturating, saturating, least-squares",
@@ -189,3 +193,9 @@ def test_a_wrong_recipe_is_named(text: str, tmp_path: Path) -> None:
 )
 def test_lengths(length: dict[str, float], expected: int) -> None:
     assert total_iterations(Config(batch_size=32, **length), images=100) == expected  # type: ignore[arg-type]
+
+
+def test_flags_of_the_launcher_are_those_that_it_has() -> None:
+    theirs = {word.replace("_", "-") for action in launch_command_parser()._actions for word in action.option_strings}
+    assert theirs >= LAUNCHER_FLAGS
+    assert not LAUNCHER_FLAGS & {f"--{name}" for name in FLAGS}

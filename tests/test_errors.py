@@ -7,7 +7,7 @@ import pytest
 import tyro
 
 from gan.cli import guarded
-from gan.errors import ProcessError, RunError, UsageError, UserFault, plain_refusals, suggestion, tell
+from gan.errors import ProcessError, RunError, UsageError, UserFault, plain_refusals, reason, suggestion, tell
 
 
 def test_a_near_word_is_suggested_and_a_far_one_is_not() -> None:
@@ -83,3 +83,8 @@ def test_a_fault_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert guarded(command) == 1
     assert capsys.readouterr().err == "error: the disk is full.\n"
+
+
+def test_the_reason_is_never_empty() -> None:
+    errors = OSError(28, "No space left on device"), OSError("its own\n words"), OSError(), ValueError("three")
+    assert [reason(error) for error in errors] == ["No space left on device", "its own words", "OSError", "three"]

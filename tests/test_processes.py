@@ -82,7 +82,7 @@ CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 @pytest.mark.parametrize(
     ("name", "capability", "architectures", "precision", "sentence"),
     [
-        ("NVIDIA GeForce GTX 1080", (6, 1), CUDA_13, "no", "CUDA 12.6"),
+        ("NVIDIA GeForce GTX 1080", (6, 1), CUDA_13, "no", "whl/cu126"),
         ("Tesla V100-SXM2-16GB", (7, 0), CUDA_13, "no", "capability 7.0"),
         ("NVIDIA GeForce GTX 1650", (7, 5), CUDA_13, "fp16", "gives NaN or black images in fp16"),
         ("NVIDIA Z1", (13, 0), CUDA_13, "no", "install a build that has."),

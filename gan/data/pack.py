@@ -27,8 +27,8 @@ from tqdm import tqdm
 from gan.config import Config, DataOptions, check
 from gan.data.locks import waiting_lock
 from gan.data.packing import available_cores, check_replaceable, complaint, pack_images, row_digest
-from gan.data.sources import PACK_FILES, Source, digest, open_source, path_of, reason
-from gan.errors import UsageError
+from gan.data.sources import PACK_FILES, Source, digest, open_source, path_of
+from gan.errors import UsageError, reason
 from gan.telemetry.console import say
 
 VERSION = 3

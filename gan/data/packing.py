@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from gan.config import Config
 from gan.data.pixels import pixels_to_decode, to_pixels
-from gan.data.sources import PACK_FILES, Refusal, Source, check_machine, reason
-from gan.errors import RunError, UsageError, UserFault
+from gan.data.sources import PACK_FILES, Refusal, Source, check_machine
+from gan.errors import RunError, UsageError, UserFault, reason
 from gan.telemetry.console import say
 from gan.telemetry.grids import evenly, grid, write_picture
 

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gan.data.locks import waiting_lock
 from gan.data.sprites import draw_sprite
-from gan.errors import RunError, UsageError, suggestion
+from gan.errors import RunError, UsageError, reason, suggestion
 from gan.telemetry.console import say
 
 SUFFIXES = (
@@ -362,12 +362,6 @@ def check_machine(error: Exception, label: str) -> None:
             f"could not read {label}: {reason(error)}. Give the same command again when that is over, with "
             "--data-options.workers 1 if memory ran out; if it stays, take the file away."
         )
-
-
-def reason(error: Exception) -> str:
-    """What is wrong, in a few words."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
 
 
 def digest(lines: Iterable[str]) -> str:

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan.data.sources import reason
-from gan.errors import UsageError
+from gan.errors import UsageError, reason
 
 FEATURES, SPLITS = 2048, 10
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from gan.errors import UsageError, suggestion
+from gan.errors import UsageError, reason, suggestion
 from gan.run_folder import replace_file
 from gan.telemetry.console import say
 from gan.telemetry.history import History, read_history
@@ -38,7 +38,7 @@ def write_comparison(
         out.parent.mkdir(parents=True, exist_ok=True)
         replace_file(out, picture)
     except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}. Choose another place with --out.") from None
+        raise UsageError(f"cannot write {out}: {reason(error)}. Choose another place with --out.") from None
     say(f"{len(paths)} runs in {out}")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 import yaml
 
-from gan.errors import UsageError
+from gan.errors import UsageError, reason
 from gan.run_folder import replace_file
 from gan.telemetry import plots
 from gan.telemetry.animation import animation, grids_of, open_picture
@@ -112,7 +112,7 @@ def write_report(run: tyro.conf.Positional[Path]) -> None:
         for name, content in {**files, "progress.gif": moving, "report.html": page.encode()}.items():
             replace_file(run / name, content)
     except OSError as error:
-        raise UsageError(f"cannot write the report into {run}: {error.strerror}.") from None
+        raise UsageError(f"cannot write the report into {run}: {reason(error)}.") from None
     say(f"{run}/report.html")
 
 

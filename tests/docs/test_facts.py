@@ -22,8 +22,8 @@ from tests.docs.test_examples import DOCUMENTS, SBATCH, flags_of
 
 TEXTS = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in (*DOCUMENTS, ROOT / "CHANGELOG.md")}
 GROUPS = {name.partition(".")[0] for name in FLAGS if "." in name}
-OTHER_FLAGS = {*SBATCH, "--batch", "--help"}
-"""Of scancel, and of every command."""
+OTHER_FLAGS = {*SBATCH, "--batch", "--index-url", "--help"}
+"""Of scancel, of pip, and of every command."""
 RECIPES = {name: config for name, config in SETTINGS.items() if " " not in name}
 IMAGES = {"sprites": 40_597, "about 200": 200, "any": 60_000, "none": 10_000}
 

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.verdicts import one_mode
+from benchmarks.verdicts import CASES, one_mode
+from benchmarks.verdicts import log_of as log_of_case
 from gan.config import Config, ModelConfig, ObjectiveConfig
 from gan.networks import NETWORKS
 from gan.networks.dcgan import Discriminator
@@ -258,6 +259,27 @@ def little_pictures(tmp_path: Path) -> Path:
         pixels = ((picture.permute(1, 2, 0) + 1) * 127.5).byte().numpy()
         Image.fromarray(pixels).save(folder / f"{number}.png")
     return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_benchmark_trains_each_of_its_cases(case: str, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "one-mode", one_mode)
+    small = [
+        "--resolution",
+        "16",
+        "--model.width",
+        "4",
+        "--batch-size",
+        "8",
+        "--iterations",
+        "2",
+        "--log-every",
+        "1",
+        "--data",
+    ]
+    log = log_of_case(case, [*small, "--data", str(images)])
+    assert [entry["iteration"] for entry in log] == [1, 2]
+    assert (log[-1]["health/diversity"] < 1e-3) == (case == "one mode")
 
 
 @pytest.mark.parametrize("case", ["healthy", "one mode", pytest.param("saturating", marks=pytest.mark.slow)])
