@@ -264,20 +264,8 @@ def little_pictures(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("case", CASES)
 def test_the_benchmark_trains_each_of_its_cases(case: str, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NETWORKS, "one-mode", one_mode)
-    small = [
-        "--resolution",
-        "16",
-        "--model.width",
-        "4",
-        "--batch-size",
-        "8",
-        "--iterations",
-        "2",
-        "--log-every",
-        "1",
-        "--data",
-    ]
-    log = log_of_case(case, [*small, "--data", str(images)])
+    small = f"--resolution 16 --model.width 4 --batch-size 8 --iterations 2 --log-every 1 --data {images}"
+    log = log_of_case(case, small.split())
     assert [entry["iteration"] for entry in log] == [1, 2]
     assert (log[-1]["health/diversity"] < 1e-3) == (case == "one mode")
 
