@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-import torch.distributed.nn.functional  # its functions keep for ever the process group that they find when imported
+import torch.distributed.nn.functional  # before there is a process group, which its default arguments would keep alive
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration
 from accelerate.utils.dataclasses import DDPCommunicationHookType

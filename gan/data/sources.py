@@ -1,4 +1,4 @@
-"""Where images come from. To add a source: write a class with these five members and name it in SOURCES."""
+"""Where images come from. To add a source: write a class with the members of Source and name it in SOURCES."""
 
 import errno
 import hashlib

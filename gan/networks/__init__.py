@@ -13,7 +13,7 @@ __all__ = ["NETWORKS", "Images"]
 
 
 def dcgan(config: "Config", scales: int = 1) -> tuple[Generator, Discriminator]:
-    """The two players of Radford et al. 2015 (https://arxiv.org/abs/1511.06434), at so many scales."""
+    """The two players of Radford et al. 2016 (https://arxiv.org/abs/1511.06434), at so many scales."""
     model = config.model
     for_g = Layers(model.norm_g, model.norm_momentum, model.kernel)
     for_d = Layers(model.norm_d, model.norm_momentum, model.kernel, model.spectral_norm)

@@ -44,8 +44,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images, finest first: `scales` tensors (N, channels, side, side) → logits (N, 1), or (N, 64) for a score map;
-    above 0 means real.
+    """images, finest first: `scales` tensors (N, channels, side, side) → logits (N, 1), or (N, 64) for a score map.
 
     `score_map`: stop at 8×8 and give each position a logit. `injection`: channels that an image of a coarser scale is
     lifted to, as a multiple of those of the block it joins. `dropout`: probability with which a block loses a channel

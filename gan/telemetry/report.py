@@ -1,4 +1,4 @@
-"""A run's files as pictures and one page: `gan report RUN`, or `python -m gan.telemetry.report RUN`.
+"""A run's files as pictures and one page: `gan report RUN`.
 
 Everything is in the page itself, so that it can be sent to somebody, and opened from anywhere.
 """
@@ -6,7 +6,6 @@ Everything is in the page itself, so that it can be sent to somebody, and opened
 import base64
 import io
 import shlex
-import sys
 from collections.abc import Iterable
 from datetime import datetime
 from html import escape
@@ -162,7 +161,7 @@ def header(run: Path, history: History) -> str:
         "kimg": f"{history.kimg:.4g}",
         "epoch": shown(last.get("epoch")),
         "verdict": last.get("verdict"),
-        "images/s": shown(last.get("perf/images_per_second", last.get("images_per_second"))),
+        "images/s": shown(last.get("perf/images_per_second")),
     }
     boxes = "".join(f"<div><b>{escape(str(value))}</b><span>{name}</span></div>"
                     for name, value in facts.items() if value not in (None, ""))  # fmt: skip
@@ -315,9 +314,3 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if value == value else "–"
     return "–" if value is None else str(value)
-
-
-if __name__ == "__main__":
-    from gan.cli import main
-
-    sys.exit(main(["report", *sys.argv[1:]]))

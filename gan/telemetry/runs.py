@@ -75,7 +75,7 @@ def row(run: Path, folder: Path) -> dict[str, str]:
         "loss G": shown(last.get("loss/g")),
         "verdict": str(last.get("verdict") or ""),
         "best": f"{score['metric']} {shown(score['value'])}" if path else "",
-        "images/s": shown(last.get("perf/images_per_second", last.get("images_per_second"))),
+        "images/s": shown(last.get("perf/images_per_second")),
         "updated": ago(time.time() - updated(run)),
     }
 

@@ -124,6 +124,7 @@ def insist(times: int, environment: dict[str, str]) -> None:
     for name in LAUNCHERS:  # of these tests themselves
         os.environ.pop(name, None)
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the tests were started with &
     with Preemption(Accelerator(cpu=True)):
         for _ in range(times):
             signal.raise_signal(signal.SIGINT)

@@ -35,7 +35,7 @@ def test_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "b" / "previous-1", entries(1))
     write_run(tmp_path / "too" / "deep" / "to" / "see", entries(1))
     entry = {"iteration": 500, "images": 32_000, "loss/d": None, "loss/g": -1234.56, "verdict": "healthy"}
-    line = json.dumps({**entry, "images_per_second": 99.94})
+    line = json.dumps({**entry, "perf/images_per_second": 99.94})
     (new / "log.jsonl").write_text(f'{line}\n{{"iteration": 501')
     for run, iteration, value in ((old, 3, 5.5), (old, 4, 4.25), (old, 5, 7.0), (new, 1, 9.0)):
         place = run / "checkpoints" / f"iteration-{iteration:08d}"
