@@ -28,6 +28,7 @@ def compared(images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dic
     return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_real_iteration_sends_what_is_counted(
     name: str, compared: list[dict[str, dict[str, list[list[int]]]]]

@@ -73,7 +73,7 @@ def test_a_process_that_is_killed_ends_the_job(rank: int, images: Path, tmp_path
     assert f"rank      : {rank} (local_rank: {rank})\n  exitcode  : -9" in err  # the launcher's own report
 
 
-@pytest.mark.parametrize("batch", ["1", "5"])
+@pytest.mark.parametrize("batch", ["1", pytest.param("5", marks=pytest.mark.slow)])
 def test_a_stuck_process_ends_the_job(
     batch: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,7 +56,7 @@ CASES: dict[str, tuple[str, ...]] = {
 ON_FOUR = ("BatchNorm", "accumulation 2, no normalisation", "penalty r1-r2, MSG")
 """Compared on four processes every time; the others too with pytest -m slow."""
 LONG = (*ON_FOUR, "no normalisation")
-"""Always trained for all the iterations. For the others 40, sixteen passes over the images, do: what differs between
+"""Always trained for all the iterations. For the others 20, eight passes over the images, do: what differs between
 the processes shows in the first ones, at a million times the bound. With pytest -m slow they are all alike."""
 Ended = Callable[..., Checkpoint]
 
@@ -88,7 +88,7 @@ def ended(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
 def case(images: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Ended:
     """The last checkpoint of one of CASES. Runs of one number of processes share their start."""
     everything = pytestconfig.option.markexpr != "not slow"
-    iterations = {name: ITERATIONS if everything or name in LONG else 40 for name in CASES}
+    iterations = {name: ITERATIONS if everything or name in LONG else 20 for name in CASES}
 
     @cache
     def runs(processes: int, names: tuple[str, ...]) -> Path:
@@ -199,7 +199,7 @@ def test_without_synchronised_batchnorm_the_number_of_processes_must_stay(images
     train(*words, 6, "--model.norm-g", "none", "--model.norm-d", "none", launcher=with_processes(2))
 
 
-@pytest.mark.parametrize("form", ["fp16", "bf16"])
+@pytest.mark.parametrize("form", [pytest.param("fp16", marks=pytest.mark.slow), "bf16"])
 def test_compressed_gradients_are_rounded_and_no_more(form: str, ended: Ended) -> None:
     """As first moments show them: fp16 keeps 11 bits and nothing below 6e-8, bf16 keeps 8. Half of the first batch's
     gradient is added up on each process, so two roundings and a sum in that form may be seen."""
