@@ -113,19 +113,26 @@ def passed(frames: list[np.ndarray], stills: list[np.ndarray]) -> list[int]:
     return [int(np.argmin([np.abs(frame.astype(int) - still).mean() for still in stills])) for frame in frames[::5]]
 
 
-def test_training_images_stand_beside_what_is_like_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("mirrors", "axis"),
+    [(AugmentConfig(flip=0.5), 1), (AugmentConfig(flip_vertical=0.5), 0)],
+    ids=["left to right", "top to bottom"],
+)
+def test_training_images_stand_beside_what_is_like_them(
+    mirrors: AugmentConfig, axis: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A generator's own images as training data, one of them mirrored: each is found, beside itself and on top."""
-    run = untrained_run(tmp_path / "run", augment=AugmentConfig(flip=0.5))
+    run = untrained_run(tmp_path / "run", augment=mirrors)
     assert gan("sample", run, "--seeds", "0-119", "--each", tmp_path / "data") == 0
     turned = tmp_path / "data" / "seed9-00000.png"
-    Image.fromarray(pixels(turned)[:, ::-1]).save(turned)
+    Image.fromarray(np.flip(pixels(turned), axis)).save(turned)
     assert gan("sample", run, "--seeds", "400,7,9", "--nearest", 2, "--data", tmp_path / "data",
                "--out", tmp_path / "near.png", "--data-options.cache", tmp_path / "cache") == 0  # fmt: skip
     assert (tmp_path / "cache").exists()
     rows = pixels(tmp_path / "near.png").reshape(3, 16, 4, 16, 3).swapaxes(1, 2)
-    for row, seed, step in zip(rows[:2], (7, 9), (1, -1), strict=True):
+    for row, seed, axes in zip(rows[:2], (7, 9), ((), (axis,)), strict=True):
         assert (row[0] == drawn(run, 1, seed=seed)[0]).all()
-        assert (row[2] == row[0][:, ::step]).all(), "its copy among the training images"
+        assert (row[2] == np.flip(row[0], axes)).all(), "its copy among the training images"
         assert (row[3] != row[0]).any()
     assert (rows[2][0] == drawn(run, 1, seed=400)[0]).all()
     assert (rows[:, 1] == 255).all()
