@@ -10,7 +10,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from gan import checkpoint
+from gan import checkpoint, listing
 from gan.data.pack import open_pack
 from gan.evaluate import DEFAULT_METRICS, Evaluator, headlines
 from gan.trained import load_generator, read_checkpoint, read_run
@@ -26,7 +26,7 @@ run = Path(sys.argv[1])
 config = read_run(run)
 evaluator = Evaluator(config, open_pack(config), Accelerator(), DEFAULT_METRICS)
 gains: dict[str, list[float]] = {}
-for path in reversed(checkpoint.listed(run / "checkpoints")):
+for path in reversed(listing.listed(run / "checkpoints")):
     found = read_checkpoint(run, path)
     columns = []
     for which in (gathered(found), found):

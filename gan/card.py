@@ -8,7 +8,7 @@ import yaml
 from gan.checkpoint import Checkpoint
 from gan.config import Config, images_per_iteration
 from gan.evaluate import read_entries
-from gan.run_folder import facts_of
+from gan.files import read_json
 
 CHANNELS = {1: "grey", 3: "RGB", 4: "RGB with alpha"}
 LOADING = """\
@@ -30,7 +30,7 @@ LIMITS = """\
 
 def card(run: Path, config: Config, found: Checkpoint, weights: str) -> str:
     """Of G of a checkpoint, with these weights."""
-    facts, measured = facts_of(run), scores(run, found, weights)
+    facts, measured = read_json(run / "environment.json"), scores(run, found, weights)
     header = {
         "license": "unknown",
         "library_name": "gan-trainer",

@@ -20,9 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gan.errors import RunError, reason
-from gan.listing import best as best
-from gan.listing import iteration_of as iteration_of
-from gan.listing import listed as listed
+from gan.listing import best, iteration_of, listed
 from gan.telemetry.console import say
 
 TensorGroups = dict[str, dict[str, Tensor]]
@@ -84,18 +82,20 @@ def prune(folder: Path, keep: int | None) -> None:
 
 def take_over(path: Path, folder: Path) -> None:
     """Have the checkpoint at `path` in `folder` too: whole, or not at all. Its files are shared where the disk can.
-    Raises OSError."""
-
-    def share(source: str, target: str) -> None:
-        try:
-            os.link(source, target)
-        except OSError:
-            shutil.copyfile(source, target)
-
+    Raises RunError."""
     unfinished = folder / f".unfinished-{path.name}"
     shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(path, unfinished, copy_function=share)
-    unfinished.rename(folder / path.name)
+    try:
+        unfinished.mkdir()
+        for file in filter(Path.is_file, path.iterdir()):
+            try:
+                os.link(file, unfinished / file.name)
+            except OSError:
+                shutil.copyfile(file, unfinished / file.name)
+        unfinished.rename(folder / path.name)
+    except OSError as error:
+        fault = f"cannot copy the checkpoint {path} to {folder}: {reason(error)}. The original is whole."
+        raise RunError(fault) from None
 
 
 def place(folder: Path, iteration: int) -> Path:

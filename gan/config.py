@@ -389,48 +389,31 @@ and how fast, not the path it takes (speed.… only as rounding does). What the 
 content, not by its place."""
 
 
+def of_players(*names: str) -> list[str]:
+    """The flags of both players' optimizers."""
+    return [f"optim-{player}.{name}" for player in "dg" for name in names]
+
+
 POSITIVE, TINY = 1e-9, 1e-30
 CHANCES = [part.name.replace("_", "-") for part in dataclasses.fields(AugmentConfig) if part.name != "fakes"]
 LEAST = {
-    **{"epochs": POSITIVE, "kimg": POSITIVE, "iterations": 1, "batch-size": 2, "seed": 0},
-    **{
-        "accumulation": 1,
-        "distributed.timeout": 1,
-        "log-every": 1,
-        "sample-every": 1,
-        "checkpoint.every": 1,
-        "eval.every": 1,
-        "eval.count": 1,
-        "checkpoint.keep": 2,
-        "checkpoint.max-failures": 1,
-        "max-skipped": 1,
-    },
-    **{"model.z-dim": 1, "model.width": 1, "model.dropout": 0, "model.injection": POSITIVE},
-    **{"model.norm-momentum": POSITIVE, "samples": 1},
-    **{"objective.penalty-weight": 0, "objective.clip": 0, "objective.n-critic": 1, "ema.decay": 0},
-    **{
-        f"optim-{player}.{name}": 0
-        for player in "dg"
-        for name in ("lr", "beta1", "beta2", "weight-decay", "decay-from", "decay-to")
-    },
-    **{
-        "data-options.workers": 0,
-        "data-options.max-rejected": 0,
-        "data-options.max-megapixels": POSITIVE,
-        "transfer.freeze-d": 0,
-    },
-    **{f"augment.{name}": 0 for name in CHANCES},
-    **{f"optim-{player}.eps": TINY for player in "dg"},
+    **dict.fromkeys(("batch-size", "checkpoint.keep"), 2),
+    **dict.fromkeys(("iterations", "accumulation", "max-skipped", "log-every", "sample-every", "samples"), 1),
+    **dict.fromkeys(("model.z-dim", "model.width", "objective.n-critic", "distributed.timeout"), 1),
+    **dict.fromkeys(("checkpoint.every", "checkpoint.max-failures", "eval.every", "eval.count"), 1),
+    **dict.fromkeys(("seed", "model.dropout", "objective.penalty-weight", "objective.clip", "ema.decay"), 0),
+    **dict.fromkeys(("data-options.workers", "data-options.max-rejected", "transfer.freeze-d"), 0),
+    **dict.fromkeys((f"augment.{name}" for name in CHANCES), 0),
+    **dict.fromkeys(of_players("lr", "beta1", "beta2", "weight-decay", "decay-from", "decay-to"), 0),
+    **dict.fromkeys(("epochs", "kimg", "model.injection", "model.norm-momentum"), POSITIVE),
+    "data-options.max-megapixels": POSITIVE,
+    **dict.fromkeys(of_players("eps"), TINY),
 }
 MOST = {
-    **{
-        "model.norm-momentum": 1,
-        "model.dropout": 0.9,
-        "ema.decay": 1,
-        "data-options.max-rejected": 1,
-        **{f"augment.{name}": 1 for name in CHANCES},
-    },
-    **{f"optim-{player}.beta{which}": 0.999999 for player in "dg" for which in (1, 2)},
+    **dict.fromkeys(("model.norm-momentum", "ema.decay", "data-options.max-rejected"), 1),
+    **dict.fromkeys((f"augment.{name}" for name in CHANCES), 1),
+    "model.dropout": 0.9,
+    **dict.fromkeys(of_players("beta1", "beta2"), 0.999999),
 }
 RESOLUTIONS = (16, 32, 64, 128, 256, 512)
 

@@ -59,9 +59,7 @@ def print_diagnosis(data: str | None = None, recipe: Recipe = "quickstart") -> N
         recipe: The recipe, or file of saved flags, whose memory and speed are estimated.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        fault = UsageError("gan doctor starts processes of its own: run it without accelerate launch.")
-        fault.agreed = True
-        raise fault
+        raise UsageError("gan doctor starts processes of its own: run it without accelerate launch.", agreed=True)
     config = parse(["--recipe", recipe, *(() if data is None else ("--data", data))])
     checks = {name: check for name, check in CHECKS.items() if name != "data" or data is not None}
     bad = 0

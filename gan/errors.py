@@ -14,12 +14,15 @@ class UserFault(Exception):
 
     exit_status = 1
     label = "error: "
-    agreed = False
-    """The same fault has been raised on every process, so the main one prints it."""
     awaited = True
     """A process that leaves it to another to print the fault gives that one time before it ends."""
     told = False
     """It has been printed."""
+
+    def __init__(self, text: str, agreed: bool = False):
+        """`agreed`: the same fault is raised on every process, so the main one prints it."""
+        super().__init__(text)
+        self.agreed = agreed
 
 
 class UsageError(UserFault):

@@ -17,12 +17,13 @@ from gan.checkpoint import Checkpoint, from_message, to_message
 from gan.config import WEIGHTS, Config, one_of, some_of
 from gan.data.pack import Pack, open_pack
 from gan.errors import UsageError, reason
+from gan.files import replace_file
 from gan.latents import numbered
 from gan.metrics import EMBEDDINGS, METRICS
 from gan.metrics.comparison import Comparison, Shards, Values, background, to_rgb
 from gan.processes import check_agreement, from_main, one_first, start_processes
 from gan.randomness import generator
-from gan.telemetry.console import say
+from gan.telemetry.console import aligned, say
 from gan.trained import (
     TrainedGenerator,
     draw,
@@ -256,11 +257,10 @@ def merged(earlier: list[Entry], fresh: list[Entry]) -> list[Entry]:
 
 
 def write_entries(run: Path, entries: list[Entry]) -> None:
-    """Replace the file in one step. A disk that refuses is told, and no reason to lose the results on screen."""
-    path, unfinished = run / RESULTS, run / f".{RESULTS}"
+    """A disk that refuses is told, and no reason to lose the results on screen."""
+    path = run / RESULTS
     try:
-        unfinished.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        unfinished.replace(path)
+        replace_file(path, (json.dumps(entries, indent=1, ensure_ascii=False) + "\n").encode())
     except OSError as error:
         say(f"Warning: {path} could not be written ({reason(error)}); the results are on screen alone.")
 
@@ -275,14 +275,12 @@ def table(entries: list[Entry]) -> str:
         row |= {f"{name} {arrow}": f"{value:.4g}" for name, value in headlines(entry["values"]).items()}
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     lines = [["checkpoint", *names], *([label, *(row.get(name, "") for name in names)] for label, row in rows.items())]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
     files = ", ".join(dict.fromkeys(f"{entry['run']}/{RESULTS}" for entry in entries))
     alike: dict[str, list[str]] = {}
     for entry in entries:
         alike.setdefault(summary(entry["protocol"]), []).append(entry["run"])
     whose = [f"{', '.join(dict.fromkeys(runs))}: " * (len(alike) > 1) + words for words, runs in alike.items()]
-    return "\n".join([text, *whose, f"The rest of each protocol: {files}"])
+    return "\n".join([aligned(lines), *whose, f"The rest of each protocol: {files}"])
 
 
 def summary(protocol: dict[str, Any]) -> str:

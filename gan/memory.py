@@ -71,11 +71,11 @@ def iterate(G: Generator, D: Discriminator, config: Config, finest: Tensor) -> N
     real = pyramid(finest, G.scales)
     fake = [image.float() for image in G(torch.empty(count, config.model.z_dim))]  # as Accelerate gives them back
     step = CriticStep(D, config.objective)
-    step(real, fake, torch.empty(count, step.draws))[0].backward()
+    step(real, fake, torch.empty(count, step.uniforms))[0].backward()
     D.zero_grad()
     with frozen(D):
         looked_at = real if loss.relative else None
-        generator_loss(D, fake, looked_at, torch.empty(count, D.draws), loss).backward()
+        generator_loss(D, fake, looked_at, torch.empty(count, D.uniforms), loss).backward()
     G.zero_grad()
 
 

@@ -86,13 +86,18 @@ def relativistic_g(fake: Tensor, real: Tensor | None) -> Tensor:
     return softplus(real - fake)
 
 
+def itself(logits: Tensor) -> Tensor:
+    """The score of losses that know no probabilities."""
+    return logits
+
+
 LOSSES = {
     "non-saturating": Loss(cross_entropy, non_saturating, halved=True),
     "saturating": Loss(cross_entropy, saturating, halved=True),
-    "least-squares": Loss(least_squares_d, least_squares_g, halved=True, score=torch.clone, boundary=0.5),
-    "wasserstein": Loss(wasserstein_d, wasserstein_g, score=torch.clone, boundary=None),
-    "hinge": Loss(hinge_d, wasserstein_g, score=torch.clone),
-    "relativistic": Loss(relativistic_d, relativistic_g, relative=True, score=torch.clone, boundary=None),
+    "least-squares": Loss(least_squares_d, least_squares_g, halved=True, score=itself, boundary=0.5),
+    "wasserstein": Loss(wasserstein_d, wasserstein_g, score=itself, boundary=None),
+    "hinge": Loss(hinge_d, wasserstein_g, score=itself),
+    "relativistic": Loss(relativistic_d, relativistic_g, relative=True, score=itself, boundary=None),
 }
 """At the optimum, D(x) = D(G(z)) = 1/2, both losses of "non-saturating" are log 2."""
 

@@ -18,11 +18,11 @@ from gan.evaluate import check_count
 from gan.memory import amount, memory_of, training_bytes
 from gan.networks import NETWORKS
 from gan.optimizers import OPTIMIZERS
-from gan.processes import check_batch, precision, start_processes, together
+from gan.processes import check_batch, on_main, precision, start_processes
 from gan.resume import find_checkpoint, find_source, identity_of
 from gan.run import check_places
 from gan.run_folder import RunFolder
-from gan.telemetry.console import say
+from gan.telemetry.console import aligned, say
 from gan.transfer import freeze_first_blocks
 
 Layer = tuple[str, str, str, int]
@@ -33,7 +33,7 @@ def print_plan(config: Config) -> None:
     """Show settings, networks and plan of the run that the same command without --dry-run would begin or go on with.
     Nothing is trained, packed, downloaded or written. Raises the UsageError that the run would end with."""
     accelerator = start_processes(config)
-    together(accelerator, lambda: show(config, accelerator) if accelerator.is_main_process else None)
+    on_main(accelerator, lambda: show(config, accelerator))
     accelerator.state.destroy_process_group()
 
 
@@ -65,7 +65,7 @@ def layers(config: Config) -> dict[str, list[Layer]]:
                 if whole and "parametrizations" not in name:
                     watch(letter, name, layer)
         G, D = players
-        D(G(torch.empty(2, config.model.z_dim)), torch.empty(2, D.draws))
+        D(G(torch.empty(2, config.model.z_dim)), torch.empty(2, D.uniforms))
     return found
 
 
@@ -75,9 +75,7 @@ def table_of(players: dict[str, list[Layer]]) -> str:
     for letter, found in players.items():
         rows += [(name, kind, shape, f"{count:,}" if count else "–") for name, kind, shape, count in found]
         rows += [(letter, "in all", "", f"{sum(count for *_, count in found):,}"), ("", "", "", "")]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows)
-    return "\n".join(lines).rstrip()
+    return aligned(rows, left=(0, 1, 2)).rstrip()
 
 
 def plan(config: Config, accelerator: Accelerator, folder: RunFolder) -> Iterator[tuple[str, str]]:

@@ -29,7 +29,6 @@ class Preempted(UserFault):
 
     exit_status = 75
     label = ""
-    agreed = True
     awaited = False
 
 

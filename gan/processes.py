@@ -230,12 +230,11 @@ def check_agreement(accelerator: Accelerator, config: Config, images: str) -> No
             if differing := [
                 name for name, mine, main in zip(facts, row, table[0].tolist(), strict=True) if mine != main
             ]:
-                fault = UsageError(
+                raise UsageError(
                     f"process {process} differs from process 0 in its {', '.join(differing)}. Start every machine with "
-                    "the same command, code and images."
+                    "the same command, code and images.",
+                    agreed=True,
                 )
-                fault.agreed = True
-                raise fault
 
 
 def code_version() -> str:
@@ -264,6 +263,11 @@ def together(accelerator: Accelerator, act: Callable[[], Result]) -> Result:
     return result  # type: ignore[return-value]
 
 
+def on_main(accelerator: Accelerator, act: Callable[[], Result]) -> Result | None:
+    """`act()` on the main process; None on the others. A collective; a UserFault is raised on all."""
+    return together(accelerator, act if accelerator.is_main_process else lambda: None)
+
+
 def one_first(accelerator: Accelerator, act: Callable[[], Result]) -> Result:
     """`act()` on one process of each machine, then on the others, which find what it has left on the disk. A
     collective; a UserFault is raised on all."""
@@ -280,8 +284,7 @@ def from_main(
     decode: Callable[[bytes], Result],
 ) -> Result:
     """What `produce()` gives on the main process, on every process. A collective; a UserFault is raised on all."""
-    main = accelerator.is_main_process
-    result = together(accelerator, produce if main else lambda: None)
+    main, result = accelerator.is_main_process, on_main(accelerator, produce)
     if accelerator.num_processes == 1:
         return result  # type: ignore[return-value]
     content = encode(result) if main else b""  # type: ignore[arg-type]

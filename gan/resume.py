@@ -6,7 +6,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from gan import checkpoint
+from gan import checkpoint, listing
 from gan.checkpoint import Checkpoint
 from gan.config import Config, trajectory
 from gan.errors import UsageError
@@ -19,7 +19,7 @@ def find_checkpoint(config: Config, folder: RunFolder, identity: dict[str, Any],
     """The checkpoint that `--resume` asks for. Raises RunError or UsageError."""
     if config.resume == "auto":
         found = checkpoint.load_newest(folder.checkpoints)
-        if found is None and checkpoint.listed(folder.checkpoints):
+        if found is None and listing.listed(folder.checkpoints):
             raise UsageError(f"no checkpoint in {folder.checkpoints} is whole. To start anew: --resume never.")
     else:
         found = None if config.resume == "never" else open_checkpoint(Path(config.resume), "--resume")

@@ -14,7 +14,7 @@ from gan.errors import ProcessError, UsageError, UserFault, speaks, suggestion, 
 from gan.memory import advice, is_out_of_memory
 from gan.metrics import METRICS
 from gan.preemption import Preempted
-from gan.processes import check_agreement, check_batch, one_first, precision, start_processes, together
+from gan.processes import check_agreement, check_batch, on_main, one_first, precision, start_processes, together
 from gan.run_folder import RunFolder
 from gan.trainer import Trainer
 from gan.watchdog import Watchdog
@@ -61,11 +61,10 @@ def train_on(accelerator: Accelerator, config: Config) -> None:
 
 def prepare(config: Config, accelerator: Accelerator, folder: RunFolder, watchdog: Watchdog) -> Trainer:
     """Folder, images and players. What is refused here leaves neither a lock nor empty folders behind."""
-    main = accelerator.is_main_process
-    together(accelerator, folder.create if main else lambda: None)
+    on_main(accelerator, folder.create)
     try:
         pack = open_images(config, accelerator)
-        together(accelerator, folder.lock if main else lambda: None)
+        on_main(accelerator, folder.lock)
         with plain_faults(config, accelerator, watchdog):
             return Trainer(config, accelerator, folder, pack)
     except BaseException:

@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ import filelock
 from gan import __version__
 from gan.data.locks import NO_LOCKS, lock_at
 from gan.errors import RunError, UsageError, reason
+from gan.files import attempt, replace_file
 from gan.telemetry.console import say
 
 if TYPE_CHECKING:
@@ -153,13 +154,11 @@ class RunFolder:
         attempt(write, f"{self.path}/config.yaml")
 
     def write_status(self, state: str, iteration: int, **details: Any) -> None:
-        """`state` is running, preempted, finished or failed. Replaced in one step: a reader never sees half of it."""
+        """`state` is running, preempted, finished or failed."""
 
         def write() -> None:
-            fresh = self.path / ".status.json"
             try:
-                fresh.write_text(json.dumps({"state": state, "iteration": iteration, **details}))
-                fresh.replace(self.status)
+                replace_file(self.status, json.dumps({"state": state, "iteration": iteration, **details}).encode())
             except OSError:  # a full disk: a word or two may still fit where the old ones are
                 with open(self.status, "r+") as file:
                     file.write(json.dumps({"state": state, "iteration": iteration}))
@@ -172,10 +171,9 @@ class RunFolder:
         RunError."""
         if not self.log.exists():
             return
-        fresh = self.path / ".log.jsonl"
         try:
-            fresh.write_text("".join(f"{line}\n" for line, done in lines_of(self.log) if done <= iteration))
-            fresh.replace(self.log)
+            kept = "".join(f"{line}\n" for line, done in lines_of(self.log) if done <= iteration)
+            replace_file(self.log, kept.encode())
         except OSError as error:
             raise RunError(f"cannot write {self.log}: {reason(error)}.") from None
 
@@ -210,37 +208,6 @@ def lines_of(log: Path) -> Iterator[tuple[str, int]]:
 def last_logged(log: Path) -> int:
     """The last iteration in a log; 0 where there is none."""
     return max((done for _, done in lines_of(log)), default=0) if log.is_file() else 0
-
-
-def replace_file(path: Path, content: bytes | None) -> None:
-    """Put a file in place in one step, under a name of this process' own until then, as two reports may be made at
-    once; None removes it. Raises OSError."""
-    if content is None:
-        path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def attempt(write: Callable[[], None], what: str) -> None:
-    """Write something that training can do without. When the disk refuses, say so."""
-    try:
-        write()
-    except OSError as error:
-        say(f"Warning: {what} could not be written ({reason(error)}); training goes on.")
-
-
-def facts_of(run: Path) -> dict[str, Any]:
-    """What `describe` wrote into environment.json; nothing where it could not."""
-    try:
-        return json.loads((run / "environment.json").read_text())
-    except (OSError, ValueError):
-        return {}
 
 
 def environment() -> dict[str, Any]:

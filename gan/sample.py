@@ -20,10 +20,10 @@ from tyro.constructors import PrimitiveConstructorSpec
 from gan.config import WEIGHTS, Config, one_of
 from gan.data.pack import open_pack
 from gan.errors import UsageError, reason
+from gan.files import replace_file
 from gan.latents import Mix, latent, parse_mix, parse_seeds, truncated, walk
 from gan.metrics.comparison import background, to_rgb
 from gan.metrics.nearest import FEW, distances_among, nearest_images
-from gan.run_folder import replace_file
 from gan.telemetry.animation import FILMS
 from gan.telemetry.console import say
 from gan.telemetry.grids import grid, to_image, write_picture

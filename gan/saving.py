@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gan import checkpoint
+from gan import checkpoint, listing
 from gan.config import CheckpointConfig
 from gan.errors import RunError, reason
 from gan.run_folder import RunFolder
@@ -79,7 +79,7 @@ class Saver:
     def fail(self, iteration: int, error: Exception, last: bool) -> None:
         """One more that failed. Raises RunError where that is one too many."""
         self.failures += 1
-        newest = next((path.name for path in checkpoint.listed(self.folder.checkpoints)), None)
+        newest = next((path.name for path in listing.listed(self.folder.checkpoints)), None)
         fault = (
             f"the checkpoint at iteration {iteration} could not be saved ({reason(error)}); "
             f"{f'the last good one is {newest}' if newest else 'there is none yet'}."

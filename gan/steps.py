@@ -33,18 +33,18 @@ class CriticStep(nn.Module):
         return self.factor * float(self.loss.discriminator(logit, logit))
 
     @property
-    def draws(self) -> int:
+    def uniforms(self) -> int:
         """Uniform draws that one sample takes: for the penalty's mixture and the dropout of either pass."""
-        return (self.penalty is not None) + 2 * self.D.draws
+        return (self.penalty is not None) + 2 * self.D.uniforms
 
     def forward(self, real: Images, fake: Images, u: Tensor) -> tuple[Tensor, Statistics]:
         """Scalar loss and detached 0-d statistics; scores are mean probabilities D(x) and D(G(z)) in [0, 1], or mean
         logits where the loss knows no probabilities.
 
-        `u`: uniform draws (N, draws). No gradient goes on to whoever made the fakes.
+        `u`: uniform draws (N, uniforms). No gradient goes on to whoever made the fakes.
         """
         fake = [image.detach() for image in fake]
-        mix, for_real, for_fake = u.split([int(self.penalty is not None), self.D.draws, self.D.draws], 1)
+        mix, for_real, for_fake = u.split([int(self.penalty is not None), self.D.uniforms, self.D.uniforms], 1)
         real_logits, fake_logits = in_float32(self.D(real, for_real)), in_float32(self.D(fake, for_fake))
         loss = self.factor * self.loss.discriminator(real_logits, fake_logits).mean()
         statistics = {
@@ -64,7 +64,7 @@ class CriticStep(nn.Module):
 
 
 def generator_loss(D: Discriminator, fake: Images, real: Images | None, u: Tensor, loss: Loss) -> Tensor:
-    """G's scalar loss through D; `u` are draws (N, D.draws) for its dropout, `real` what a relative loss looks at.
+    """G's scalar loss through D; `u` are draws (N, D.uniforms) for its dropout, `real` what a relative loss looks at.
 
     Call it, and its backward, inside `frozen(D)`.
     """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from gan import checkpoint
+from gan import checkpoint, listing
 from gan.checkpoint import Checkpoint
 from gan.config import WEIGHTS, Config, DataOptions, ModelConfig, check, read_recipe
 from gan.errors import UsageError, reason
@@ -90,7 +90,7 @@ def locate(path: Path) -> tuple[Path, Path | None]:
         return Path(os.path.normpath(place / "../..")), path
     if not (path / "config.yaml").exists():
         raise UsageError(f"{path} is neither a run folder nor a checkpoint in one.")
-    if not checkpoint.listed(path / "checkpoints"):
+    if not listing.listed(path / "checkpoints"):
         raise UsageError(f"{path} has no checkpoint yet.")
     return Path(os.path.normpath(path)), None
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
-from gan import checkpoint
+from gan import checkpoint, listing
 from gan.augment import AUGMENTS, augment, background_of
 from gan.checkpoint import Checkpoint
 from gan.config import Config, same_command, total_iterations
@@ -28,7 +28,7 @@ from gan.objectives import LOSSES
 from gan.optimizers import OPTIMIZERS, learning_rate
 from gan.player import Player, keep_if
 from gan.preemption import Preempted, Preemption
-from gan.processes import from_main, precision, together
+from gan.processes import from_main, on_main, precision
 from gan.randomness import initialise
 from gan.resume import clear_the_way, find_checkpoint, find_source, identity_of
 from gan.run_folder import RunFolder
@@ -131,7 +131,7 @@ class Trainer:
                 stopped = (f"Stopped by {Signals(preemption.signal).name}; saved at iteration {self.iteration} of "
                            f"{self.total}. {same_command(config).capitalize()} goes on from there.")  # fmt: skip
                 recorder.close("preempted", self.iteration, stopped)
-                raise Preempted(stopped)
+                raise Preempted(stopped, agreed=True)
             self.conclude(recorder)
 
     def yield_to(self, number: int) -> None:
@@ -189,9 +189,10 @@ class Trainer:
         """`update` counts the updates of D from the run's beginning; each has a batch of real images of its own."""
         parts: list[Statistics] = []
         for part in range(len(z)):
-            images = self.as_seen(fake or self.draw_images(self.G, z[part]), "fake for d", update, part)
+            with torch.no_grad():
+                images = self.as_seen(fake or self.G(z[part]), "fake for d", update, part)
             self.stopwatch.lap("g")
-            u, real = self.draws.uniform("critic", update, part, self.critic.draws), self.real_images(update, part)
+            u, real = self.draws.uniform("critic", update, part, self.critic.uniforms), self.real_images(update, part)
             self.stopwatch.lap("data")
             with self.player_d.part(part, len(z)):
                 loss, statistics = self.player_d.step(real, images, u)
@@ -210,7 +211,7 @@ class Trainer:
         with frozen(self.D):
             for part in range(len(z)):
                 real = self.real_images(update, part) if self.loss.relative else None
-                u = self.draws.uniform("critic for g", update, part, self.D.draws)
+                u = self.draws.uniform("critic for g", update, part, self.D.uniforms)
                 self.stopwatch.lap("data")
                 with self.player_g.part(part, len(z)):
                     images = self.as_seen(fake or self.player_g.step(z[part]), "fake for g", update, part)
@@ -235,11 +236,6 @@ class Trainer:
             return images
         u = self.draws.uniform(f"augment {which}", update, part, len(AUGMENTS), 4)
         return augment(images, u, options, self.background)
-
-    @torch.no_grad()
-    def draw_images(self, G: nn.Module, z: Tensor) -> Images:
-        """Images in [−1, 1] from latents (N, z_dim), without gradients."""
-        return G(z.to(self.device, self.dtype))
 
     def picture(self, recorder: Recorder) -> None:
         """Sample grids; the main process' alone."""
@@ -271,7 +267,7 @@ class Trainer:
     def save(self) -> None:
         """A checkpoint, by the main process. A collective; raises RunError."""
         self.check_progress()
-        together(self.accelerator, self.save_here if self.accelerator.is_main_process else lambda: None)
+        on_main(self.accelerator, self.save_here)
 
     def save_here(self) -> None:
         """The main process' part. Raises RunError."""
@@ -312,12 +308,13 @@ class Trainer:
             if row < self.config.max_skipped:
                 continue
             since = self.iteration - row // (self.config.objective.n_critic if letter == "d" else 1)
-            fault = RunError(f"{letter.upper()}'s gradients have not been finite since iteration {since}: its last "
-                             f"{row} updates were skipped. {self.remedy(letter)}")  # fmt: skip
-            fault.agreed = True
             if self.recorder and self.recorder.last_iteration < self.iteration:
                 self.recorder.log(self.iteration, self.figures(), "diverged")
-            raise fault
+            raise RunError(
+                f"{letter.upper()}'s gradients have not been finite since iteration {since}: its last {row} updates "
+                f"were skipped. {self.remedy(letter)}",
+                agreed=True,
+            )
 
     def remedy(self, letter: str) -> str:
         """What may help a player that has diverged."""
@@ -334,15 +331,14 @@ class Trainer:
         The main process reads the disk for all."""
         found = self.from_disk(lambda: find_checkpoint(self.config, self.folder, self.identity, self.total))
         source = self.from_disk(lambda: find_source(self.config, found))
-        main = self.accelerator.is_main_process
         if source is not None:
             table = initialise_from(source, self.config, self.G, self.D)
             self.G_ema.load_state_dict(self.G.state_dict())
-            if main:
+            if self.accelerator.is_main_process:
                 say(table)
         if found is not None:
             self.go_on_from(found)
-        together(self.accelerator, lambda: clear_the_way(self.config, self.folder, found) if main else None)
+        on_main(self.accelerator, lambda: clear_the_way(self.config, self.folder, found))
         return int(found.state["iteration"]) if found else 0
 
     def go_on_from(self, found: Checkpoint) -> None:
@@ -409,7 +405,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.folder.write_status("failed", self.iteration, total=self.total, reason=reason)
             self.saver.wait(3)
-            last = next((path.name for path in checkpoint.listed(self.folder.checkpoints)), "the beginning")
+            last = next((path.name for path in listing.listed(self.folder.checkpoints)), "the beginning")
             say(f"Stopped at iteration {self.iteration}; {same_command(self.config)} goes on from {last}.")
 
     def conclude(self, recorder: Recorder) -> None:
@@ -417,7 +413,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         self.folder.write_status("finished", self.iteration, total=self.total)
-        best, facts = checkpoint.best(self.folder.checkpoints)
+        best, facts = listing.best(self.folder.checkpoints)
         said = f"The best by {facts['metric']}, {facts['value']:.4g}: {best}" if best else ""
         recorder.tracker.keep_generator(self.folder.path, checkpoint.place(self.folder.checkpoints, self.iteration))
         recorder.close("finished", self.iteration, f"{self.total} iterations. {said}")

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from gan import checkpoint
+from gan import checkpoint, listing
 from gan.errors import RunError
 
 TENSORS = {
@@ -94,7 +94,7 @@ def test_fewer_are_kept_on_a_full_disk_too(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(checkpoint, "write_durably", full)
     with pytest.raises(OSError, match="No space"):
         write(tmp_path, 4, keep=2)
-    assert [path.name for path in checkpoint.listed(tmp_path)] == ["iteration-00000003", "iteration-00000002"]
+    assert [path.name for path in listing.listed(tmp_path)] == ["iteration-00000003", "iteration-00000002"]
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -109,6 +109,20 @@ def test_one_is_taken_over_by_another_folder(links: bool, tmp_path: Path, monkey
     checkpoint.take_over(path, tmp_path / "own")
     assert checkpoint.load(tmp_path / "own" / path.name).state == checkpoint.load(path).state
     assert os.listdir(tmp_path / "own") == [path.name]
+
+
+def test_a_disk_without_room_for_a_copy_keeps_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = write(tmp_path / "former")
+    (tmp_path / "own").mkdir()
+    for function in ("os.link", "shutil.copyfile"):
+        monkeypatch.setattr(function, refuse)
+    with pytest.raises(RunError, match=r"cannot copy .*: No space left on device\. The original is whole"):
+        checkpoint.take_over(path, tmp_path / "own")
+    assert checkpoint.load_newest(tmp_path / "own") is None
+    assert checkpoint.load_newest(tmp_path / "former") is not None
 
 
 def test_another_process_gets_what_there_is(tmp_path: Path) -> None:
@@ -215,7 +229,7 @@ def test_copies_under_other_names_are_no_checkpoints(tmp_path: Path) -> None:
     for name in ("iteration-best", "iteration-copy", "iteration-00000001.old"):
         shutil.copytree(tmp_path / "iteration-99999999", tmp_path / name)
     write(tmp_path, 100_000_001, keep=2)
-    assert [path.name for path in checkpoint.listed(tmp_path)] == ["iteration-100000001", "iteration-100000000"]
+    assert [path.name for path in listing.listed(tmp_path)] == ["iteration-100000001", "iteration-100000000"]
     assert (tmp_path / "iteration-best").is_dir()
 
 
@@ -270,6 +284,6 @@ def write_scored(folder: Path, iteration: int, value: object, better: str, metri
 def test_the_best_one_stays(better: str, values: list[int], kept: int, tmp_path: Path) -> None:
     for number, value in enumerate(values, 1):
         write_scored(tmp_path, number, value, better)
-    assert [checkpoint.iteration_of(path) for path in checkpoint.listed(tmp_path)] == [6, 5, kept]
-    path, score = checkpoint.best(tmp_path)
+    assert [listing.iteration_of(path) for path in listing.listed(tmp_path)] == [6, 5, kept]
+    path, score = listing.best(tmp_path)
     assert (path, score["value"]) == (tmp_path / f"iteration-{kept:08d}", values[kept - 1])

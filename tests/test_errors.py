@@ -65,9 +65,7 @@ def test_who_says_it_and_how_the_command_ends(
         monkeypatch.setenv(name, value)
 
     def command() -> None:
-        wrong = fault("the disk\n is full.")
-        wrong.agreed = agreed
-        raise wrong
+        raise fault("the disk\n is full.", agreed)
 
     assert guarded(command) == status
     assert capsys.readouterr().err == ("error: the disk is full.\n" if told else "")

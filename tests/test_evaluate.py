@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -260,9 +261,10 @@ def test_a_new_run_in_its_place_sets_the_results_aside(
 def test_a_disk_that_refuses_does_not_lose_the_results(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (fresh / ".evaluation.json").mkdir()
+    obstacle = fresh / f".{os.getpid()}-evaluation.json"
+    obstacle.mkdir()
     assert gan(monkeypatch, "evaluate", fresh, "--metrics", "frechet", "--count", 10) == 0
-    (fresh / ".evaluation.json").rmdir()
+    obstacle.rmdir()
     printed = capsys.readouterr().out
     assert "evaluation.json could not be written" in printed
     assert "frechet ↓" in printed

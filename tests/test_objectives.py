@@ -192,7 +192,7 @@ def test_every_pair_teaches_every_layer_of_both_msg_players(loss: str, penalty: 
     G = NETWORKS["msg"](config)[0].double()
     fake = G(torch.randn(3, 100, dtype=torch.float64))
     step = CriticStep(D, ObjectiveConfig(loss=loss, penalty=penalty))  # type: ignore[arg-type]
-    step(real, fake, torch.rand(3, step.draws, dtype=torch.float64))[0].backward()
+    step(real, fake, torch.rand(3, step.uniforms, dtype=torch.float64))[0].backward()
     assert all(parameter.grad is None for parameter in G.parameters())
     generator_loss(D, fake, real, torch.empty(3, 0), LOSSES[loss]).backward()  # type: ignore[arg-type]
     for parameter in (*D.parameters(), *G.parameters()):
@@ -208,7 +208,7 @@ def test_penalties_stay_in_float32_under_autocast(penalty: str) -> None:
     seen: list[torch.dtype] = []
     D.head.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))  # type: ignore[union-attr]
     step = CriticStep(D, ObjectiveConfig(penalty=penalty))  # type: ignore[arg-type]
-    assert step.draws == 1
+    assert step.uniforms == 1
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = step(real, fake, torch.rand(3, 1))
     assert seen == [torch.bfloat16, torch.bfloat16, torch.float32]
@@ -235,7 +235,7 @@ def test_a_relative_loss_looks_at_the_real_images() -> None:
 def test_every_pass_of_d_has_its_own_draws_for_dropout() -> None:
     _, D, real, fake = real_critic(dropout=0.4)
     step = CriticStep(D, ObjectiveConfig(loss="hinge", penalty="r1", penalty_weight=2))  # type: ignore[arg-type]
-    u = torch.rand(3, step.draws, dtype=torch.float64)
+    u = torch.rand(3, step.uniforms, dtype=torch.float64)
     for_real, for_fake = u[:, 1:57], u[:, 57:]
     expected = LOSSES["hinge"].discriminator(D(real, for_real), D(fake, for_fake)).mean()
     penalty = PENALTIES["r1"]
@@ -249,7 +249,7 @@ def test_every_pass_of_d_has_its_own_draws_for_dropout() -> None:
 
 def test_dropout_drops_the_channels_its_draws_say() -> None:
     _, D, real, _ = real_critic(dropout=0.25)
-    assert D.draws == 8 + 16 + 32  # type: ignore[comparison-overlap]
+    assert D.uniforms == 8 + 16 + 32  # type: ignore[comparison-overlap]
     u = torch.rand(3, 56, dtype=torch.float64)
     outputs: list[Tensor] = []
     inputs: list[Tensor] = []

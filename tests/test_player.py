@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch.amp.grad_scaler import GradScaler
 
-from gan import checkpoint
+from gan import checkpoint, listing
 from gan.config import Config, ObjectiveConfig, SpeedConfig
 from gan.data.pack import open_pack
 from gan.ema import fit_statistics
@@ -272,7 +272,7 @@ def test_while_updates_are_skipped_nothing_takes_a_good_checkpoints_place(
     assert "Not saved at iteration 1" in capsys.readouterr().out
     trainer.ending = True  # told to stop: better this than nothing, but beside the other
     save(trainer)
-    assert [path.name for path in checkpoint.listed(trainer.folder.checkpoints)] == [
+    assert [path.name for path in listing.listed(trainer.folder.checkpoints)] == [
         "iteration-00000001",
         "iteration-00000000",
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gan import checkpoint
+from gan import checkpoint, listing
 from gan.config import CheckpointConfig
 from gan.errors import RunError
 from gan.run_folder import RunFolder
@@ -42,7 +42,7 @@ def saver_of(folder: RunFolder, **options: object) -> Saver:
 
 
 def names(folder: RunFolder) -> list[str]:
-    return [path.name for path in checkpoint.listed(folder.checkpoints)]
+    return [path.name for path in listing.listed(folder.checkpoints)]
 
 
 def test_what_is_written_is_what_was_saved(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

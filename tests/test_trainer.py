@@ -208,8 +208,8 @@ def test_every_draw_of_a_run_by_hand(fakes: bool, config: Config) -> None:
             z = torch.from_numpy(draws("latents", k).standard_normal((8, 5)))
             real = seen(torch.from_numpy(stream[8 * k : 8 * k + 8]), "real", k)
             fake = seen(G(z)[0].detach(), "fake for d", k)
-            u = torch.from_numpy(draws("critic", k).random((8, 1 + 2 * D.draws)))
-            for_real, for_fake = u[:, 1 : 1 + D.draws], u[:, 1 + D.draws :]
+            u = torch.from_numpy(draws("critic", k).random((8, 1 + 2 * D.uniforms)))
+            for_real, for_fake = u[:, 1 : 1 + D.uniforms], u[:, 1 + D.uniforms :]
             loss_d = -logsigmoid(D(real, for_real) - D(fake, for_fake)).mean()
             mix = u[:, 0].view(-1, 1, 1, 1)
             between = (mix * real[0] + (1 - mix) * fake[0]).requires_grad_()
@@ -217,7 +217,7 @@ def test_every_draw_of_a_run_by_hand(fakes: bool, config: Config) -> None:
             D.zero_grad()
             (loss_d + 3 * (slope.flatten(1).norm(dim=1) - 1).square().mean()).backward()
             adam_d.step()
-        u = torch.from_numpy(draws("critic for g", k).random((8, D.draws)))
+        u = torch.from_numpy(draws("critic for g", k).random((8, D.uniforms)))
         G.zero_grad()
         (-logsigmoid(D(seen(G(z)[0], "fake for g", k), u) - D(real, u)).mean()).backward()
         adam_g.step()

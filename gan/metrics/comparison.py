@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gan.config import Config
 from gan.data.batches import to_device
-from gan.processes import together, use_all_cores
+from gan.processes import on_main, use_all_cores
 from gan.trained import block_size
 
 Pixels = Callable[[range], np.ndarray]
@@ -85,13 +85,9 @@ class Comparison:
 
     def embeddings(self, network: str) -> tuple[Tensor, Tensor]:
         """(n, d) of the real and of the generated images, float32. A collective."""
-        return self.known_embeddings(network), self.embed(network, self.fake, "generated")
-
-    def known_embeddings(self, network: str) -> Tensor:
-        """Embeddings (N, d) of the real images, computed once for each network."""
         if network not in self.known:
             self.known[network] = self.embed(network, self.real, "real")
-        return self.known[network]
+        return self.known[network], self.embed(network, self.fake, "generated")
 
     def embed(self, network: str, pixels: Pixels, which: str) -> Tensor:
         """Embeddings (N, d) of the images by a network; `which` images, for the progress bar."""
@@ -108,7 +104,7 @@ class Comparison:
         """`compute()` on the main process, with all cores as the others wait; nothing on those. A collective."""
         accelerator = self.shards.accelerator
         with all_cores(accelerator):
-            return together(accelerator, compute if accelerator.is_main_process else dict)
+            return on_main(accelerator, compute) or {}
 
 
 @contextmanager

@@ -73,12 +73,12 @@ class Discriminator(nn.Module):
         self.dropped = [channels_at(size, width) for size in sizes] if dropout else []
 
     @property
-    def draws(self) -> int:
+    def uniforms(self) -> int:
         """Uniform draws that one sample's dropout takes."""
         return sum(self.dropped)
 
     def forward(self, images: Images, u: Tensor | None = None) -> Tensor:
-        """`u`: uniform draws (N, draws) in [0, 1); without them nothing is dropped."""
+        """`u`: uniform draws (N, uniforms) in [0, 1); without them nothing is dropped."""
         by_size = {image.shape[-1]: image for image in images}
         kept = iter((u >= self.dropout).split(self.dropped, 1)) if u is not None and self.dropout else None
         x = images[0]

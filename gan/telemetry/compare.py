@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from gan.errors import UsageError, reason, suggestion
-from gan.run_folder import replace_file
+from gan.files import replace_file
 from gan.telemetry.console import say
 from gan.telemetry.history import History, read_history
 from gan.telemetry.plots import comparison_plot

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Collection, Iterable, Sequence
 
 from tqdm import tqdm
 
@@ -13,6 +14,15 @@ def say(text: str) -> None:
     with contextlib.suppress(OSError):
         tqdm.write(text)
         sys.stdout.flush()
+
+
+def aligned(lines: Iterable[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Lines of cells as a table, whose columns at `left` are flush left and the others flush right."""
+    columns = []
+    for index, cells in enumerate(zip(*lines, strict=True)):
+        width = max(map(len, cells))
+        columns.append([cell.ljust(width) if index in left else cell.rjust(width) for cell in cells])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def fall_silent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from einops import rearrange
 from PIL import Image
+
+from gan.files import replace_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +51,7 @@ def to_image(pixels: np.ndarray) -> Image.Image:
 
 
 def write_picture(picture: Image.Image, path: Path) -> None:
-    """Save as PNG and replace in one step, so that a viewer never sees half a picture."""
-    unfinished = path.with_name(f".{path.name}")
-    picture.save(unfinished, format="png")
-    unfinished.replace(path)
+    """Save as PNG. Raises OSError."""
+    content = io.BytesIO()
+    picture.save(content, format="png")
+    replace_file(path, content.getvalue())

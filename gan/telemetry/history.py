@@ -125,10 +125,3 @@ def smoothed(curve: Curve, forward: Callable[..., Any], inverse: Callable[..., A
     kimg = np.array([curve.kimg[part].mean() for part in parts])
     means = np.divide(sums, counts, out=np.full(len(parts), np.nan), where=counts > 0)
     return Curve(kimg, inverse(means))
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; an empty dictionary where it is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        return json.loads(path.read_text("utf-8"))
-    return {}

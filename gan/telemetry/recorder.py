@@ -15,7 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gan.config import Config, images_per_iteration
-from gan.run_folder import RunFolder, attempt, lines_of, replace_file
+from gan.files import attempt, replace_file
+from gan.run_folder import RunFolder, lines_of
 from gan.telemetry.animation import gif
 from gan.telemetry.console import say
 from gan.telemetry.grids import grid, to_uint8, write_picture
@@ -117,12 +118,15 @@ class Recorder:
     def is_news(self, verdict: str, now: int) -> bool:
         """Whether the user is to be told: of a fault that is not the one known of and has not been told for a while,
         and of its end. Takes it for told."""
-        if verdict == self.told or verdict not in {*VERDICTS, *([HEALTHY] if self.told in VERDICTS else [])}:
+        if verdict == self.told:
             return False
-        if verdict in VERDICTS and now - self.alarms.get(verdict, -RESPITE) < RESPITE:
-            return False
-        self.alarms[verdict], self.told = now, verdict
-        return True
+        if verdict in VERDICTS:
+            news = now - self.alarms.get(verdict, -RESPITE) >= RESPITE
+        else:
+            news = verdict == HEALTHY and self.told in VERDICTS
+        if news:
+            self.alarms[verdict], self.told = now, verdict
+        return news
 
     def write_log(self) -> None:
         """Append what is not in the log yet: all of it, or nothing."""

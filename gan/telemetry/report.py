@@ -17,11 +17,11 @@ import tyro
 import yaml
 
 from gan.errors import UsageError, reason
-from gan.run_folder import replace_file
+from gan.files import read_json, replace_file
 from gan.telemetry import plots
 from gan.telemetry.animation import animation, grids_of, open_picture
 from gan.telemetry.console import say
-from gan.telemetry.history import History, Span, read_history, read_json
+from gan.telemetry.history import History, Span, read_history
 
 WIDEST, LARGEST_BYTES = 1024, 500_000
 """A picture of more bytes goes into the page as JPEG, at most so many pixels across."""

@@ -11,10 +11,10 @@ from typing import Any
 import tyro
 
 from gan.errors import UsageError
+from gan.files import read_json
 from gan.listing import best
 from gan.run_folder import held
-from gan.telemetry.console import say
-from gan.telemetry.history import read_json
+from gan.telemetry.console import aligned, say
 
 DEPTH = 3
 """Folders below the given one that are looked into."""
@@ -120,9 +120,4 @@ def table(rows: list[dict[str, str]]) -> str:
     """Aligned columns; those that are empty in every row are left out."""
     names = [name for name in HEADINGS if any(row[name] for row in rows)]
     lines = [names, *([" ".join(row[name].split()) for name in names] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if name in TO_THE_LEFT else cell.rjust(width)
-                  for name, cell, width in zip(names, line, widths, strict=True)).rstrip()
-        for line in lines
-    )  # fmt: skip
+    return aligned(lines, left=[index for index, name in enumerate(names) if name in TO_THE_LEFT])

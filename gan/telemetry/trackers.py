@@ -18,6 +18,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from PIL import Image
 
 from gan.errors import UsageError
+from gan.files import replace_file
 from gan.telemetry.console import say
 
 if TYPE_CHECKING:
@@ -223,11 +224,8 @@ def check_installed(name: str) -> None:
 
 def run_id(file: Path) -> str:
     """The one in `file`, made up where there is none."""
-    file.parent.mkdir(exist_ok=True)
     if not file.exists() or not file.read_text().strip():
-        fresh = file.with_suffix(".new")
-        fresh.write_text(secrets.token_hex(4))
-        fresh.replace(file)
+        replace_file(file, secrets.token_hex(4).encode())
     return file.read_text().strip()
 
 

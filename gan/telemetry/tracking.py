@@ -13,7 +13,7 @@ from PIL import Image
 from gan.checkpoint import load
 from gan.config import Config, trajectory
 from gan.export import write_export
-from gan.run_folder import facts_of
+from gan.files import read_json
 from gan.telemetry.console import say
 from gan.telemetry.trackers import TRACKERS, Values
 from gan.trained import read_run
@@ -37,7 +37,7 @@ class Tracker:
         self.artifact, self.patience = config.track.artifact, float(PATIENCE_S)
         self.service = TRACKERS[config.track.with_](accelerator, config.track, run_folder, images)
         self.on = accelerator.is_main_process
-        settings = {**trajectory(config), "data": config.data, **facts_of(run_folder)}
+        settings = {**trajectory(config), "data": config.data, **read_json(run_folder / "environment.json")}
         self.attempt(lambda: self.start(settings, Path(config.recipe).stem))
         self.calls: queue.Queue[Callable[[], None] | None] = queue.Queue(ROOM)
         self.thread = threading.Thread(target=self.work, name="tracker", daemon=True)

@@ -108,8 +108,7 @@ def test_a_second_ctrl_c_stops_at_once(images: Path, tmp_path: Path) -> None:
     """Here the first one cannot be obeyed: the process is stuck in a save to a pipe that nobody reads."""
     job = Job("python", tmp_path / "run", "--data", images, *ENDLESS)
     job.wait_for_iteration(5)
-    (tmp_path / "run" / ".status.json").unlink(missing_ok=True)
-    os.mkfifo(tmp_path / "run" / ".status.json")
+    os.mkfifo(tmp_path / "run" / f".{job.process.pid}-status.json")
     job.process.send_signal(signal.SIGINT)
     time.sleep(1.5)
     assert job.process.poll() is None

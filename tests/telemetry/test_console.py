@@ -6,6 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from gan.telemetry.console import aligned
+
 
 def test_what_cannot_be_said_is_not_said() -> None:
     code = """
@@ -27,3 +29,9 @@ open(os.environ["DONE"], "w").close()
                 )
             assert (result.returncode, result.stderr) == (0, b"")
             assert Path(scratch, "done").exists()
+
+
+def test_columns_are_as_wide_as_their_widest_cell_and_no_line_ends_in_blanks() -> None:
+    lines = [["name", "images", "note"], ["a", "1", ""], ["longest", "20", "x"]]
+    assert aligned(lines, left=(0, 2)) == "name     images  note\na             1\nlongest      20  x"
+    assert aligned(lines) == "name     images  note\na             1\nlongest      20     x"

@@ -50,7 +50,7 @@ class SameAnswer(Discriminator):
         self.answer, self.dropout = answer, 0.0
 
     @property
-    def draws(self) -> int:
+    def uniforms(self) -> int:
         return 0
 
     def forward(self, images: list[Tensor], u: Tensor | None = None) -> Tensor:
