@@ -24,6 +24,7 @@ from torch import nn
 from gan import trainer as trainer_module
 from gan.config import Config, SpeedConfig, parse
 from gan.data.pack import open_pack
+from gan.errors import reason
 from gan.networks.blocks import PointTranspose, WholeConv
 from gan.processes import keep_memory, start_processes
 from gan.run_folder import RunFolder
@@ -46,7 +47,7 @@ class Lever:
     @property
     def standard(self) -> bool:
         """Whether it is on unless asked otherwise."""
-        return self.flag is None or getattr(SpeedConfig, self.flag)
+        return self.flag is None or getattr(SpeedConfig, self.flag) is not False
 
 
 @contextmanager
@@ -159,8 +160,12 @@ def main() -> None:
         lever = LEVERS[name]
         if lever.cuda and not torch.cuda.is_available():
             continue
-        with tempfile.TemporaryDirectory() as scratch:
-            gains, difference = compare(config, lever, asked.rounds, Path(scratch))
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                gains, difference = compare(config, lever, asked.rounds, Path(scratch))
+        except Exception as error:  # not on this card; the others are measured all the same
+            print(f"| {name} | failed: {reason(error)[:200]} | | | |", flush=True)
+            continue
         low, middle, high = statistics.quantiles(gains, n=4)
         default = "yes" if lever.standard else "no"
         print(f"| {name} | {middle:.2f} | {low:.2f}–{high:.2f} | {difference:.1g} | {default} |", flush=True)

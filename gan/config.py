@@ -261,8 +261,8 @@ class CheckpointConfig:
 class SpeedConfig:
     """How it is computed, not what."""
 
-    channels_last: Switch = True
-    """Keep a pixel's channels side by side in memory; NVIDIA's cards before Turing may prefer False."""
+    channels_last: Annotated[Switch | None, unset("[True|False]", "where it is faster")] = None
+    """Keep a pixel's channels side by side in memory: faster on CPUs and tensor cores, slower on other GPUs."""
     fused: Switch = True
     """adam, adamw: update all weights by one kernel."""
     prefetch: Switch = True

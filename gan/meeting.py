@@ -49,8 +49,9 @@ def meet(backend: str) -> float:
     distributed.init_process_group(backend, timeout=timedelta(seconds=30))
     number = torch.tensor(rank + 1.0, device=device)
     distributed.all_reduce(number)
+    total = float(number)
     distributed.destroy_process_group()
-    return float(number)
+    return total
 
 
 if __name__ == "__main__":

@@ -94,6 +94,8 @@ def advice(config: Config, processes: int, precision: str, device: torch.device)
     others = f"the same batch in parts with --accumulation {rows // count * config.accumulation}"
     if room and precision == "no":
         others += ", or --mixed_precision bf16 or fp16 where the GPU is made for it"
+    if room and config.data_options.resident != "disk":
+        others += "; --data-options.resident disk keeps the images out of its memory"
     return f"{full} Try --batch-size {count * processes * config.accumulation} ({fits}), or {others}."
 
 
@@ -116,5 +118,5 @@ def memory_of(device: torch.device) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """As PyTorch, cuBLAS, cuDNN and NCCL, and the CPU's allocator put it."""
-    text = str(error)
-    return "out of memory" in text or "ALLOC_FAILED" in text or "can't allocate memory" in text
+    known = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "can't allocate memory")
+    return any(words in str(error) for words in known)

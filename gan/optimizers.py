@@ -15,15 +15,16 @@ def adam(parameters: Iterable[nn.Parameter], options: "OptimizerConfig", fused: 
     """Adam: Kingma & Ba 2015, https://arxiv.org/abs/1412.6980."""
     parameters, betas = list(parameters), (options.beta1, options.beta2)
     on_device = not fused and counts_on_device(parameters)
-    return torch.optim.Adam(parameters, options.lr, betas, options.eps, fused=fused, capturable=on_device)
+    return torch.optim.Adam(parameters, options.lr, betas, options.eps, foreach=on_device, fused=fused,
+                            capturable=on_device)  # fmt: skip
 
 
 def adamw(parameters: Iterable[nn.Parameter], options: "OptimizerConfig", fused: bool) -> Optimizer:
     """AdamW: Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101."""
     parameters, betas = list(parameters), (options.beta1, options.beta2)
     on_device = not fused and counts_on_device(parameters)
-    return torch.optim.AdamW(parameters, options.lr, betas, options.eps, weight_decay=options.weight_decay, fused=fused,
-                             capturable=on_device)  # fmt: skip
+    return torch.optim.AdamW(parameters, options.lr, betas, options.eps, weight_decay=options.weight_decay,
+                             foreach=on_device, fused=fused, capturable=on_device)  # fmt: skip
 
 
 def rmsprop(parameters: Iterable[nn.Parameter], options: "OptimizerConfig", fused: bool) -> Optimizer:

@@ -46,8 +46,8 @@ class Player:
             group["lr"] = rate
 
     def update(self) -> None:
-        """One optimizer step, unless a gradient is not finite. Nothing is read from the device, except by PyTorch for
-        RMSprop in fp16."""
+        """One optimizer step, unless a gradient is not finite. Nothing is read from the device, except by PyTorch in
+        fp16 for an optimizer that is not fused, such as RMSprop."""
         norms = torch.stack(torch._foreach_norm(self.gradients()))
         self.gradient_norm = norms.norm()
         if not self.scaler.is_enabled():

@@ -21,7 +21,7 @@ SIGNALS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP") if hasattr(signal, name)
 ]
 LAG = 4
-"""Iterations after which a GPU's answer is read: long since there, so nobody waits for it."""
+"""Iterations after which a GPU's answer is read; so the host is never further ahead of the GPU."""
 
 
 class Preempted(UserFault):
@@ -40,7 +40,7 @@ class Preemption:
         self.processes, self.device = accelerator.num_processes, accelerator.device
         self.noted, self.interrupts = 0, 0
         self.enough = 3 if LAUNCHERS & os.environ.keys() else 2
-        """So many Ctrl-C end the process at once: torchrun repeats the first one by itself."""
+        """So many Ctrl-C end the process at once: a launcher may pass on the one that the terminal has sent to all."""
         self.signal = 0
         """The signal for which the run stops, once that is settled."""
         self.waiting: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()

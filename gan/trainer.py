@@ -28,7 +28,7 @@ from gan.objectives import LOSSES
 from gan.optimizers import OPTIMIZERS, learning_rate
 from gan.player import Player, keep_if
 from gan.preemption import Preempted, Preemption
-from gan.processes import from_main, on_main, precision
+from gan.processes import from_main, layout_of, on_main, precision
 from gan.randomness import initialise
 from gan.resume import clear_the_way, find_checkpoint, find_source, identity_of
 from gan.run_folder import RunFolder
@@ -51,7 +51,7 @@ class Trainer:
         self.config, self.accelerator, self.folder = config, accelerator, folder
         self.images = images = pack.images
         self.device, self.dtype = accelerator.device, getattr(torch, config.dtype)
-        self.layout = torch.channels_last if config.speed.channels_last else torch.contiguous_format
+        self.layout = layout_of(config, accelerator)
         self.loss = LOSSES[config.objective.loss]
         self.build_players()
         part, place = config.batch_size // config.accumulation, (accelerator.process_index, accelerator.num_processes)
@@ -125,7 +125,8 @@ class Trainer:
             if preemption.signal:
                 watchdog.stop()  # the store it looks into may go with the launcher
                 self.yield_to(preemption.signal)
-            self.accelerator.wait_for_everyone()
+            if self.accelerator.num_processes > 1:
+                self.accelerator.wait_for_everyone()
             watchdog.stop()  # the others may leave now; what follows is the main process' alone
             if preemption.signal:
                 stopped = (f"Stopped by {Signals(preemption.signal).name}; saved at iteration {self.iteration} of "

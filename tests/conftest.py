@@ -25,6 +25,8 @@ from gan.trained import load as load_generator
 from tests.forked import run_forked
 
 ROOT = Path(__file__).parents[1]
+GPUS, VISIBLE = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CPUs give the same bits everywhere; what needs a GPU asks for `on_gpu`
 ITERATIONS, SEED = 6, 11  # of the runs made from `config`
 LAUNCHER = launch.__file__
 """The program that `accelerate launch` is."""
@@ -62,6 +64,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         size = (int(rng.integers(20, 60)), int(rng.integers(20, 60)), 3)
         Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(place)
     return folder
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what this test starts have the GPUs of the machine; skip it where there is none."""
+    if not GPUS:
+        pytest.skip("needs a GPU")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    if VISIBLE is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from gan.config import Config, ModelConfig, ObjectiveConfig
 from gan.errors import ProcessError
-from gan.memory import advice, iterate, training_bytes
+from gan.memory import advice, is_out_of_memory, iterate, training_bytes
 from gan.networks import NETWORKS
 from gan.objectives import PENALTIES
 from gan.processes import check_batch
@@ -79,6 +79,20 @@ def test_the_advice_can_be_followed() -> None:
     assert "No smaller batch would fit" in advice(replace(SMALL, batch_size=4), 4, "no", torch.device("cpu"))
     assert "--batch-size 2 " in advice(replace(SMALL, batch_size=4), 1, "no", torch.device("cpu"))
     assert "No smaller batch would fit" in advice(replace(SMALL, batch_size=2), 1, "no", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("said", "full"),
+    [
+        ("CUDA out of memory. Tried to allocate 2.00 GiB.", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", True),  # since cuDNN 9
+        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1125899906842624 bytes.", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_who_says_how_that_memory_is_full(said: str, full: bool) -> None:
+    assert is_out_of_memory(RuntimeError(said)) == full
 
 
 def test_a_full_memory_becomes_a_sentence() -> None:

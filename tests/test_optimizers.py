@@ -46,3 +46,14 @@ def test_the_learning_rate_falls_linearly() -> None:
         [0.4, 0.4, 0.2, 0, 0]
     )
     assert learning_rate(OptimizerConfig(lr=0.4), 10**9) == 0.4
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize(("on_gpu", "fused"), [(False, False), (True, False), (True, True)])
+def test_without_one_kernel_a_gpu_has_a_few_not_one_for_every_weight(
+    name: str, on_gpu: bool, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """foreach, which PyTorch does not choose by itself once it is told not to fuse."""
+    monkeypatch.setattr("gan.optimizers.counts_on_device", lambda parameters: on_gpu)
+    defaults = OPTIMIZERS[name]([nn.Parameter(torch.zeros(1))], OPTIONS, fused).defaults
+    assert (defaults["fused"], defaults["foreach"]) == (fused, on_gpu and not fused)

@@ -2,14 +2,16 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from accelerate import Accelerator
 
-from gan.config import Config, ModelConfig
+from gan.config import Config, ModelConfig, SpeedConfig
 from gan.errors import UsageError
-from gan.processes import check_batch, check_gpu, check_launch, check_processes, recommended
+from gan.processes import check_batch, check_gpu, check_launch, check_processes, layout_of, recommended
 from tests.conftest import ROOT, TINY, run_script
 
 
@@ -18,6 +20,7 @@ from tests.conftest import ROOT, TINY, run_script
     [
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but nothing tells this process which of them it is"),
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed shards one model per run, and a GAN has two"),
+        ({"ACCELERATE_MIXED_PRECISION": "fp8"}, "--mixed_precision fp8: choose no, bf16, fp16."),
         ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "2"}, "is set with --accumulation N"),
     ],
 )
@@ -42,6 +45,30 @@ def test_a_single_process_beside_a_cluster_is_not_refused() -> None:
     check_launch({"ACCELERATE_MIXED_PRECISION": "no"}, gpus=0)
     check_launch({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "a", "MASTER_PORT": "1", "RANK": "0"}, gpus=0)
     check_launch({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "a", "MASTER_PORT": "1", "PMI_SIZE": "2"}, gpus=0)
+
+
+@pytest.mark.parametrize(
+    ("card", "capability", "mixed", "speed", "last"),
+    [
+        ("cpu", None, "no", SpeedConfig(), True),
+        ("cpu", None, "no", SpeedConfig(channels_last=False), False),
+        ("cuda", (6, 1), "no", SpeedConfig(), False),
+        ("cuda", (6, 1), "no", SpeedConfig(channels_last=True), True),
+        ("cuda", (6, 1), "fp16", SpeedConfig(), False),
+        ("cuda", (7, 5), "no", SpeedConfig(), False),
+        ("cuda", (7, 5), "fp16", SpeedConfig(), True),
+        ("cuda", (8, 0), "no", SpeedConfig(), True),
+        ("cuda", (8, 0), "no", SpeedConfig(tf32=False), False),
+        ("cuda", (8, 0), "bf16", SpeedConfig(tf32=False), True),
+    ],
+)
+def test_channels_come_last_where_there_are_tensor_cores_to_like_it(
+    card: str, capability: tuple[int, int], mixed: str, speed: SpeedConfig, last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    accelerator = SimpleNamespace(device=torch.device(card), mixed_precision=mixed, native_amp=True)
+    layout = layout_of(Config(speed=speed), accelerator)  # type: ignore[arg-type]
+    assert layout == (torch.channels_last if last else torch.contiguous_format)
 
 
 def test_more_processes_than_gpus_are_refused() -> None:

@@ -66,8 +66,10 @@ class Shards:
 
     def gather(self, own: Tensor) -> Tensor:
         """Every process' rows, in order: (count, …), where float64 is at hand. A collective."""
-        padded = pad(own, (0, 0) * (own.dim() - 1) + (0, self.share - len(own)))
-        gathered = self.accelerator.gather(padded)[: self.count]
+        gathered = own
+        if self.accelerator.num_processes > 1:
+            padded = pad(own, (0, 0) * (own.dim() - 1) + (0, self.share - len(own)))
+            gathered = self.accelerator.gather(padded)[: self.count]
         return gathered if gathered.is_cuda else gathered.cpu()
 
 

@@ -4,10 +4,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from einops import rearrange
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import register_parametrization
 
 NEGATIVE_SLOPE = 0.2
 
@@ -81,7 +83,19 @@ def block(conv: nn.Module, layers: Layers, act: nn.Module, features: int | None 
 
 def spectral(conv: nn.Conv2d, layers: Layers) -> nn.Module:
     """The convolution, with spectral normalisation where asked for."""
-    return spectral_norm(conv) if layers.spectral else conv
+    if layers.spectral:
+        register_parametrization(conv, "weight", SpectralNorm(conv.weight))
+    return conv
+
+
+class SpectralNorm(_SpectralNorm):
+    """Miyato et al. 2018, https://arxiv.org/abs/1802.05957, algorithm 1; in float32 also where the convolution itself
+    is not."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """A convolution's weight → the same, by its largest singular value as a matrix (C', C·k·k)."""
+        with torch.autocast(weight.device.type, enabled=False):
+            return super().forward(weight)
 
 
 class PointTranspose(nn.ConvTranspose2d):

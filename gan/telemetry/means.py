@@ -23,6 +23,7 @@ class RunningMeans:
         """Means over the iterations since the last reading and over all processes; not a number where nothing was
         finite. A collective: call it on each, with the same statistics in the same order."""
         names = [name for group in self.sums for name in group]
-        sums, counts = accelerator.reduce(torch.cat([*self.sums.values()], 1), "sum")
+        both = torch.cat([*self.sums.values()], 1)
+        sums, counts = accelerator.reduce(both, "sum") if accelerator.num_processes > 1 else both
         self.sums = {}
         return dict(zip(names, (sums / counts).tolist(), strict=True))

@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from tests.conftest import run_module, with_processes
 
@@ -12,9 +11,9 @@ def test_batchnorm_over_processes_is_batchnorm_of_the_whole_batch(processes: int
     assert result.stdout.count("agrees") == processes
 
 
+@pytest.mark.usefixtures("on_gpu")
 def test_torchs_own_kernel_gives_the_same() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("torch's synchronised BatchNorm runs on GPUs only; one is enough for this test")
+    """It runs on GPUs only; one is enough for two processes."""
     result = run_module("tests.distributed.batchnorm_on_all", "torch", launcher=with_processes(2))
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("agrees") == 2

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gan.config import Config, ModelConfig
 from gan.networks import NETWORKS, dcgan
@@ -96,3 +96,18 @@ def test_spectral_norm_makes_every_layer_a_contraction() -> None:
     for conv in convolutions:
         largest = torch.linalg.matrix_norm(conv.weight.flatten(1), 2)
         assert largest.item() == pytest.approx(1, abs=0.01)
+
+
+def test_spectral_norm_is_computed_in_float32_in_mixed_precision_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, autocast takes a matrix' product with a vector to bf16; a CPU's never does, so its state is asked."""
+    D = NETWORKS["dcgan"](Config(resolution=32, model=ModelConfig(width=8, norm_d="none", spectral_norm=True)))[1]
+    product, inside = torch.mv, list[bool]()
+
+    def watched(matrix: Tensor, vector: Tensor) -> Tensor:
+        inside.append(torch.is_autocast_enabled("cpu"))
+        return product(matrix, vector)
+
+    monkeypatch.setattr(torch, "mv", watched)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert D([torch.randn(2, 3, 32, 32)]).dtype == torch.bfloat16
+    assert inside == [False] * 4 * 3  # u, v and σ of four layers
