@@ -30,9 +30,12 @@ ON_CPU = [
 
 
 def main() -> None:
+    failed = 0
     for words in ON_GPU if torch.cuda.is_available() else ON_CPU:
         print(f"\n## python -m benchmarks.{words}", flush=True)
-        subprocess.run([sys.executable, "-m", f"benchmarks.{words.split()[0]}", *words.split()[1:]])
+        name, *flags = words.split()
+        failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *flags]).returncode != 0
+    sys.exit(f"{failed} of them failed." if failed else 0)
 
 
 if __name__ == "__main__":

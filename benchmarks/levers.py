@@ -22,11 +22,11 @@ import torch
 from torch import nn
 
 from gan import trainer as trainer_module
-from gan.config import Config, SpeedConfig, parse
+from gan.config import Config, parse
 from gan.data.pack import open_pack
 from gan.errors import reason
 from gan.networks.blocks import PointTranspose, WholeConv
-from gan.processes import keep_memory, start_processes
+from gan.processes import keep_memory, layout_of, start_processes
 from gan.run_folder import RunFolder
 from gan.steps import Statistics
 from gan.trainer import Trainer
@@ -44,10 +44,11 @@ class Lever:
     """What takes it away where no flag does: once; around an iteration; after it."""
     cuda: bool = False
 
-    @property
-    def standard(self) -> bool:
-        """Whether it is on unless asked otherwise."""
-        return self.flag is None or getattr(SpeedConfig, self.flag) is not False
+    def is_on(self, config: Config) -> bool:
+        """Whether a run has it."""
+        if self.flag == "channels_last":
+            return layout_of(config, start_processes(config)) == torch.channels_last
+        return self.flag is None or getattr(config.speed, self.flag)
 
 
 @contextmanager
@@ -108,7 +109,7 @@ LEVERS = {
 def build(config: Config, scratch: Path, lever: Lever | None = None) -> Trainer:
     """A trainer; with a lever, one for which that is the other way round."""
     if lever and lever.flag:
-        speed = dataclasses.replace(config.speed, **{lever.flag: not lever.standard})
+        speed = dataclasses.replace(config.speed, **{lever.flag: not lever.is_on(config)})
         config = dataclasses.replace(config, speed=speed)
     folder = RunFolder(Path(tempfile.mkdtemp(dir=scratch)) / "run")
     folder.create()
@@ -135,7 +136,7 @@ def timed(trainer: Trainer, iteration: int, lever: Lever | None = None) -> tuple
 
 def compare(config: Config, lever: Lever, rounds: int, scratch: Path) -> tuple[list[float], float]:
     """The gain in each round, and the largest relative difference between the losses of the first iterations."""
-    usual, other = build(config, scratch), build(config, scratch, lever)
+    usual, other, on = build(config, scratch), build(config, scratch, lever), lever.is_on(config)
     gains, difference = [], 0.0
     for iteration in range(WARM_UP + rounds):
         (seconds, one), (seconds_other, two) = timed(usual, iteration), timed(other, iteration, lever)
@@ -143,7 +144,7 @@ def compare(config: Config, lever: Lever, rounds: int, scratch: Path) -> tuple[l
             for name in ("loss/d", "loss/g"):
                 difference = max(difference, abs(float(two[name]) / float(one[name]) - 1))
         else:
-            gains.append(seconds_other / seconds if lever.standard else seconds / seconds_other)
+            gains.append(seconds_other / seconds if on else seconds / seconds_other)
     return gains, difference
 
 
@@ -155,7 +156,7 @@ def main() -> None:
     config = parse(["--track.with", "none", *flags])
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} cores"
     print(f"\nOn {device}, torch {torch.__version__}, {asked.rounds} rounds: {' '.join(flags)}\n")
-    print("| lever | gain | quartiles | difference | on by default |\n|---|---|---|---|---|")
+    print("| lever | gain | quartiles | difference | on |\n|---|---|---|---|---|")
     for name in asked.levers:
         lever = LEVERS[name]
         if lever.cuda and not torch.cuda.is_available():
@@ -167,8 +168,8 @@ def main() -> None:
             print(f"| {name} | failed: {reason(error)[:200]} | | | |", flush=True)
             continue
         low, middle, high = statistics.quantiles(gains, n=4)
-        default = "yes" if lever.standard else "no"
-        print(f"| {name} | {middle:.2f} | {low:.2f}–{high:.2f} | {difference:.1g} | {default} |", flush=True)
+        on = "yes" if lever.is_on(config) else "no"
+        print(f"| {name} | {middle:.2f} | {low:.2f}–{high:.2f} | {difference:.1g} | {on} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import textbook
-from gan.config import parse
+from gan.config import SpeedConfig, parse
 from gan.data.sprites import draw_sprite
-from gan.processes import keep_memory
+from gan.processes import keep_memory, prefers_channels_last
 from gan.run import train
 from gan.steps import frozen
 from gan.trainer import Trainer
@@ -134,11 +134,13 @@ def conv_iteration(setting: Setting, device: torch.device) -> Callable[[], None]
     """What an iteration asks of the convolutions: G once, D on real and generated images, D again for G."""
     networks = (make(setting.resolution, setting.width) for make in (textbook.generator, textbook.discriminator))
     G, D = map(convolutions, networks)
+    last = prefers_channels_last(device, setting.precision in DTYPES, SpeedConfig.tf32)
+    layout = torch.channels_last if last else torch.contiguous_format
     for network in (G, D):
-        network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
     z = torch.randn(setting.batch_size, 100, 1, 1, device=device)
     real = torch.randn(setting.batch_size, 3, setting.resolution, setting.resolution, device=device)
-    real = real.contiguous(memory_format=torch.channels_last)
+    real = real.contiguous(memory_format=layout)
 
     def iteration() -> None:
         with torch.autocast(device.type, getattr(torch, DTYPES.get(setting.precision, "float32")),
@@ -244,7 +246,7 @@ def table(setting: Setting, found: dict[str, list[dict[str, float]]]) -> None:
     )
     for kind, values in found.items():
         rates = [value["rate"] for value in values]
-        memory = max(value["memory_mib"] for value in values)
+        memory = max([value["memory_mib"] for value in values if math.isfinite(value["rate"])], default=0)
         print(f"{kind:14} {spread(rates)} images/s, {memory:.0f} MiB")
     for one_kind, other in RATIOS:
         ratios = [a["rate"] / b["rate"] for a, b in zip(found[one_kind], found[other], strict=True)]
@@ -252,6 +254,9 @@ def table(setting: Setting, found: dict[str, list[dict[str, float]]]) -> None:
 
 
 def spread(values: list[float]) -> str:
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return "–"
     return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
 
 

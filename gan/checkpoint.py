@@ -87,15 +87,15 @@ def take_over(path: Path, folder: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir()
-        for file in filter(Path.is_file, path.iterdir()):
+        for file in (file for file in path.iterdir() if not file.is_dir()):
             try:
                 os.link(file, unfinished / file.name)
             except OSError:
                 shutil.copyfile(file, unfinished / file.name)
         unfinished.rename(folder / path.name)
     except OSError as error:
-        fault = f"cannot copy the checkpoint {path} to {folder}: {reason(error)}. The original is whole."
-        raise RunError(fault) from None
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise RunError(f"cannot copy {path} to {folder}: {reason(error)}. Make room, then: --resume {path}") from None
 
 
 def place(folder: Path, iteration: int) -> Path:

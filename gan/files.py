@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,18 @@ from gan.telemetry.console import say
 
 
 def replace_file(path: Path, content: bytes | None) -> None:
-    """Put a file in place in one step, so that a reader never sees half of it; under a name of this process' own until
+    """Put a file in place in one step, so that a reader never sees half of it; under a name of this thread's own until
     then, as two reports may be made at once. None removes it. Raises OSError."""
     if content is None:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
+    unfinished = path.with_name(f".{threading.get_native_id()}-{path.name}")
     try:
         unfinished.write_bytes(content)
         unfinished.replace(path)
-    finally:
+    except BaseException:
         unfinished.unlink(missing_ok=True)
+        raise
 
 
 def attempt(write: Callable[[], None], what: str) -> None:

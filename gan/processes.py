@@ -196,15 +196,22 @@ def precision(accelerator: Accelerator) -> str:
 
 
 def layout_of(config: Config, accelerator: Accelerator) -> torch.memory_format:
-    """channels_last or contiguous_format: as `--speed.channels-last` says, else what convolutions are faster with. CPUs
-    and tensor cores like a pixel's channels side by side. Without those, in plain float32, a V100 took 2.76 s with them
-    so and 1.68 s otherwise (https://github.com/pytorch/pytorch/issues/44943)."""
-    wished = config.speed.channels_last
-    if wished is None and accelerator.device.type == "cuda":
-        mixed = precision(accelerator) != "no"
-        has_cores = torch.cuda.get_device_capability(accelerator.device) >= ((7, 0) if mixed else (8, 0))
-        wished = has_cores and (mixed or config.speed.tf32)
-    return torch.contiguous_format if wished is False else torch.channels_last
+    """channels_last or contiguous_format: as `--speed.channels-last` says, else channels_last where every process'
+    device prefers it, as DDP wants one layout. A collective."""
+    last = config.speed.channels_last
+    if last is None:
+        last = prefers_channels_last(accelerator.device, precision(accelerator) != "no", config.speed.tf32)
+        if accelerator.num_processes > 1:
+            last = bool(accelerator.gather(torch.tensor([last], dtype=torch.uint8, device=accelerator.device)).all())
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def prefers_channels_last(device: torch.device, mixed: bool, tf32: bool) -> bool:
+    """Whether convolutions are faster where a pixel's channels lie side by side: on CPUs and tensor cores. Without
+    those, in float32, a V100 took 2.76 s so and 1.68 s otherwise (https://github.com/pytorch/pytorch/issues/44943)."""
+    if device.type != "cuda":
+        return True
+    return (mixed or tf32) and torch.cuda.get_device_capability(device) >= ((7, 0) if mixed else (8, 0))
 
 
 def check_batch(config: Config, processes: int, images: int) -> None:
@@ -317,11 +324,13 @@ def gather_texts(accelerator: Accelerator, text: str, room: int = 2048) -> list[
     """Every process' text, cut to `room` bytes of UTF-8."""
     content = text.encode(errors="backslashreplace")[:room]  # names of files may be no UTF-8
     mine = as_tensor(content, room).to(accelerator.device)
-    rows = [torch.empty_like(mine) for _ in range(accelerator.num_processes)]
+    rows = [torch.zeros_like(mine) for _ in range(accelerator.num_processes)]
     work = distributed.all_gather(rows, mine, async_op=True)
-    while not work.is_completed():  # NCCL's own way to wait keeps a core busy, which whoever packs the images needs
-        time.sleep(0.01)
-    work.wait()
+    try:
+        while not work.is_completed():  # NCCL's own way to wait keeps a core busy, which whoever packs the images needs
+            time.sleep(0.01)
+    finally:
+        work.wait()  # after a Ctrl-C too: Python must not end while it is under way
     return [bytes(row.tolist()).rstrip(b"\0").decode(errors="ignore") for row in rows]
 
 

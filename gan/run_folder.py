@@ -166,6 +166,12 @@ class RunFolder:
 
         attempt(write, str(self.status))
 
+    def sweep(self) -> None:
+        """Remove what writers that were killed have left half done; for whoever holds the lock."""
+        for folder, name in ((self.path, "status.json"), (self.path, "log.jsonl"), (self.samples, "*.png")):
+            for leftover in folder.glob(f".[0-9]*-{name}"):
+                leftover.unlink(missing_ok=True)
+
     def rewind_log(self, iteration: int) -> None:
         """Drop log lines past `iteration`, which are about to be written again, and what is no line of a log. Raises
         RunError."""

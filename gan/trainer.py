@@ -20,6 +20,7 @@ from gan.draws import Draws
 from gan.ema import fit_statistics, update_ema
 from gan.errors import RunError
 from gan.evaluate import Evaluator, headlines
+from gan.files import attempt
 from gan.memory import is_out_of_memory
 from gan.metrics import METRICS
 from gan.networks import NETWORKS, Images
@@ -365,6 +366,7 @@ class Trainer:
         """Start the record: what runs where, and a look at the real images."""
         if not self.accelerator.is_main_process:
             return
+        attempt(self.folder.sweep, "the run folder")
         self.folder.rewind_log(self.iteration)
         self.folder.write_status("running", self.iteration, total=self.total)
         side, machine = self.config.resolution, f"{self.accelerator.num_processes} × {self.device.type}"

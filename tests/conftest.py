@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from gan.trained import load as load_generator
 from tests.forked import run_forked
 
 ROOT = Path(__file__).parents[1]
-GPUS, VISIBLE = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CPUs give the same bits everywhere; what needs a GPU asks for `on_gpu`
 ITERATIONS, SEED = 6, 11  # of the runs made from `config`
 LAUNCHER = launch.__file__
@@ -66,14 +67,27 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def gpus() -> int:
+    """How many the machine has; another process looks, so that this one never knows of them."""
+    code = "import torch; print(torch.cuda.device_count())"
+    return int(subprocess.run([sys.executable, "-c", code], env=with_gpus(), capture_output=True, check=True).stdout)
+
+
 @pytest.fixture
-def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_gpu(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what this test starts have the GPUs of the machine; skip it where there is none."""
-    if not GPUS:
+    if not gpus:
         pytest.skip("needs a GPU")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     if VISIBLE is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE)
+
+
+def with_gpus() -> dict[str, str]:
+    """The environment as these tests found it."""
+    rest = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    return rest if VISIBLE is None else {**rest, "CUDA_VISIBLE_DEVICES": VISIBLE}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from gan.files import attempt, read_json, replace_file
 
 
 def test_a_file_is_replaced_made_and_removed_and_nothing_else_is_left(tmp_path: Path) -> None:
-    place = tmp_path / "folder" / "notes.txt"
+    place = tmp_path / "notes.txt"
     for content in (b"first", b"second"):
         replace_file(place, content)
         assert place.read_bytes() == content

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +10,15 @@ from accelerate import Accelerator
 
 from gan.config import Config, ModelConfig, SpeedConfig
 from gan.errors import UsageError
-from gan.processes import check_batch, check_gpu, check_launch, check_processes, layout_of, recommended
+from gan.processes import (
+    check_batch,
+    check_gpu,
+    check_launch,
+    check_processes,
+    layout_of,
+    prefers_channels_last,
+    recommended,
+)
 from tests.conftest import ROOT, TINY, run_script
 
 
@@ -48,27 +55,29 @@ def test_a_single_process_beside_a_cluster_is_not_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "capability", "mixed", "speed", "last"),
+    ("card", "capability", "mixed", "tf32", "preferred"),
     [
-        ("cpu", None, "no", SpeedConfig(), True),
-        ("cpu", None, "no", SpeedConfig(channels_last=False), False),
-        ("cuda", (6, 1), "no", SpeedConfig(), False),
-        ("cuda", (6, 1), "no", SpeedConfig(channels_last=True), True),
-        ("cuda", (6, 1), "fp16", SpeedConfig(), False),
-        ("cuda", (7, 5), "no", SpeedConfig(), False),
-        ("cuda", (7, 5), "fp16", SpeedConfig(), True),
-        ("cuda", (8, 0), "no", SpeedConfig(), True),
-        ("cuda", (8, 0), "no", SpeedConfig(tf32=False), False),
-        ("cuda", (8, 0), "bf16", SpeedConfig(tf32=False), True),
+        ("cpu", None, False, True, True),
+        ("cuda", (6, 1), False, True, False),
+        ("cuda", (6, 1), True, True, False),
+        ("cuda", (7, 5), False, True, False),
+        ("cuda", (7, 5), True, False, True),
+        ("cuda", (8, 0), False, True, True),
+        ("cuda", (8, 0), False, False, False),
+        ("cuda", (8, 0), True, False, True),
     ],
 )
 def test_channels_come_last_where_there_are_tensor_cores_to_like_it(
-    card: str, capability: tuple[int, int], mixed: str, speed: SpeedConfig, last: bool, monkeypatch: pytest.MonkeyPatch
+    card: str, capability: tuple[int, int], mixed: bool, tf32: bool, preferred: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    accelerator = SimpleNamespace(device=torch.device(card), mixed_precision=mixed, native_amp=True)
-    layout = layout_of(Config(speed=speed), accelerator)  # type: ignore[arg-type]
-    assert layout == (torch.channels_last if last else torch.contiguous_format)
+    assert prefers_channels_last(torch.device(card), mixed, tf32) == preferred
+
+
+@pytest.mark.parametrize("wish", [True, False])
+def test_a_wish_for_a_layout_is_granted_without_asking_anybody(wish: bool) -> None:
+    layout = layout_of(Config(speed=SpeedConfig(channels_last=wish)), None)  # type: ignore[arg-type]
+    assert layout == (torch.channels_last if wish else torch.contiguous_format)
 
 
 def test_more_processes_than_gpus_are_refused() -> None:

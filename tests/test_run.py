@@ -2,13 +2,15 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 
-from gan.config import Config
+from gan.config import Config, EvalConfig
 from gan.errors import UsageError
-from gan.run import check_places
+from gan.run import check_places, train
 from gan.run_folder import RunFolder
 from tests.conftest import TINY, run_script
 
@@ -69,3 +71,15 @@ def test_a_run_that_breaks_says_so_in_its_status(images: Path, tmp_path: Path) -
     status = json.loads((tmp_path / "status.json").read_text())
     assert status["state"] == "failed"
     assert "log.jsonl" in status["reason"]
+
+
+def test_a_single_process_talks_to_nobody(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or gtx.yaml would have NCCL set up for one GPU, memory and all."""
+
+    def refuse(*words: object) -> None:
+        raise AssertionError
+
+    for name in ("gather", "reduce", "wait_for_everyone"):
+        monkeypatch.setattr(Accelerator, name, refuse)
+    train(replace(config, eval=EvalConfig(every=3, count=20)))
+    assert json.loads((Path(str(config.out)) / "status.json").read_text())["state"] == "finished"

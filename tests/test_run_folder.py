@@ -128,3 +128,18 @@ def test_folders_in_which_nothing_can_be_written_are_refused() -> None:
                 RunFolder(run).create()
         finally:
             os.seteuid(me)
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    left = [
+        folder.path / ".17-status.json",
+        folder.path / ".17-log.jsonl",
+        folder.samples / ".4-iteration-00000500.png",
+    ]
+    own = [folder.path / "status.json", folder.path / ".17-report.html", folder.samples / "iteration-00000500.png"]
+    for path in left + own:
+        path.touch()
+    folder.sweep()
+    assert [path.exists() for path in left + own] == [False] * 3 + [True] * 3

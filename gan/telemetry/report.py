@@ -108,6 +108,7 @@ def write_report(run: tyro.conf.Positional[Path]) -> None:
     page = PAGE.substitute(title=escape(name_of(run)), css=CSS, body=body(run, history, drawn, moving))
     files = {f"plots/{name}.png": picture for name, picture in drawn.items()}
     try:
+        (run / "plots").mkdir(exist_ok=True)
         for name, content in {**files, "progress.gif": moving, "report.html": page.encode()}.items():
             replace_file(run / name, content)
     except OSError as error:

@@ -224,6 +224,7 @@ def check_installed(name: str) -> None:
 
 def run_id(file: Path) -> str:
     """The one in `file`, made up where there is none."""
+    file.parent.mkdir(exist_ok=True)
     if not file.exists() or not file.read_text().strip():
         replace_file(file, secrets.token_hex(4).encode())
     return file.read_text().strip()

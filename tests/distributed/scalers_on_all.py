@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 import gan.player
+import gan.processes
 from gan.config import Config, parse
 from gan.data.pack import open_pack
-from gan.processes import start_processes, together
+from gan.processes import layout_of, start_processes, together
 from gan.run_folder import RunFolder
 from gan.trainer import Trainer
 from tests.distributed.ending import group_is_gone
@@ -65,8 +66,16 @@ def check(config: Config) -> None:
     print(f"process {accelerator.process_index} agrees at accumulation {config.accumulation}")
 
 
+def check_layouts() -> None:
+    """Cards that prefer other layouts train in one all the same: DDP compares strides."""
+    assert layout_of(config, accelerator) == torch.channels_last
+    setattr(gan.processes, "prefers_channels_last", lambda *card: accelerator.process_index == 0)  # noqa: B010
+    assert layout_of(config, accelerator) == torch.contiguous_format
+
+
 gone = group_is_gone()
 for accumulation in (1, 2):
     check(replace(config, accumulation=accumulation))
+check_layouts()
 accelerator.state.destroy_process_group()
 assert gone()

@@ -108,7 +108,9 @@ def test_a_second_ctrl_c_stops_at_once(images: Path, tmp_path: Path) -> None:
     """Here the first one cannot be obeyed: the process is stuck in a save to a pipe that nobody reads."""
     job = Job("python", tmp_path / "run", "--data", images, *ENDLESS)
     job.wait_for_iteration(5)
-    os.mkfifo(tmp_path / "run" / f".{job.process.pid}-status.json")
+    pipe = tmp_path / "run" / f".{job.process.pid}-status.json"  # the main thread has its process' number
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
     job.process.send_signal(signal.SIGINT)
     time.sleep(1.5)
     assert job.process.poll() is None
